@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed configurations and the named presets; every size of the model is decided here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """Frame size in pixels, frame rate in Hz and horizontal field of view in degrees."""
+
+    height: int = 480
+    width: int = 832
+    fps: float = 15.0
+    fov_x_degrees: float = 90.0
+
+    @property
+    def fov_x(self) -> float:
+        """Horizontal field of view in radians."""
+        return math.radians(self.fov_x_degrees)
+
+
+# Statistics of the Wan 2.1 latent space, per channel (published with the Wan 2.1 autoencoder).
+WAN_LATENTS_MEAN = (
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+)  # fmt: skip
+WAN_LATENTS_STD = (
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """A Wan autoencoder of any width.
+
+    ``patch_size`` folds pixels into channels before the first convolution, which makes a
+    small autoencoder cheap on a CPU; the released one uses 1.
+    """
+
+    latent_channels: int = 16
+    base_dim: int = 96
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    temporal_downsample: tuple[bool, ...] = (False, True, True)
+    patch_size: int = 1
+    latents_mean: tuple[float, ...] = WAN_LATENTS_MEAN
+    latents_std: tuple[float, ...] = WAN_LATENTS_STD
+
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels per latent position along one image axis."""
+        return 2 ** (len(self.dim_mult) - 1) * self.patch_size
+
+    @property
+    def temporal_stride(self) -> int:
+        """Video frames per latent frame, after the first."""
+        return 2 ** sum(self.temporal_downsample)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """HyDRA's transformer (paper, section 3; released code where they differ).
+
+    ``memory_source`` is "all" for the released weights (memory is made from all frames,
+    the noisy target too, and every frame retrieves) and "context" for the paper's form
+    (memory is made from the clean context, only target frames retrieve, and the context is
+    computed once per chunk). ``camera`` is "matrix" (one 12-vector per latent frame) or
+    "rays" (viewing rays per token). ``time_positions`` is "slot" (0, 1, 2, ... in the
+    order of the frames) or "time" (latent-frame units since the chunk's first frame, so
+    that gaps in the memory are seen as gaps). ``text_dim`` 0 leaves out the text.
+    """
+
+    dim: int = 1536
+    num_heads: int = 12
+    ffn_dim: int = 8960
+    num_blocks: int = 30
+    freq_dim: int = 256
+    text_dim: int = 4096
+    latent_channels: int = 16
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    eps: float = 1e-6
+    memory_source: Literal["all", "context"] = "all"
+    memory_stride: tuple[int, int, int] = (2, 2, 2)
+    window: int = 5
+    top_k: int = 10
+    camera: Literal["matrix", "rays"] = "matrix"
+    time_positions: Literal["slot", "time"] = "slot"
+    rope_theta: float = 10000.0
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of num_heads {self.num_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} must be even for rotary positions")
+        if self.patch_size[0] != 1:
+            raise ValueError(f"patch_size {self.patch_size}: only 1 is accepted along time")
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """umT5 prompt embeddings (XXL by default); rows past the prompt's length are zero."""
+
+    vocab_size: int = 256384
+    dim: int = 4096
+    ffn_dim: int = 10240
+    num_heads: int = 64
+    num_blocks: int = 24
+    num_buckets: int = 32
+    max_tokens: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """Flow-matching Euler sampler: steps, time shift, classifier-free guidance.
+
+    ``guidance_scale`` 1 means one forward per step; above 1 every step also runs the
+    ``negative_prompt``.
+    """
+
+    steps: int = 50
+    shift: float = 5.0
+    guidance_scale: float = 5.0
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"sampler steps is {self.steps}; at least 1 is needed")
+        if self.shift <= 0:
+            raise ValueError(f"sampler shift is {self.shift}; it must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything a model folder's ``config.json`` says."""
+
+    name: str
+    video: VideoConfig = field(default_factory=VideoConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    text: TextConfig | None = field(default_factory=TextConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    context_latents: int = 20
+    chunk_latents: int = 20
+
+    @classmethod
+    def from_name(cls, name: str) -> ModelConfig:
+        """Return a named preset; a wrong name lists the right ones."""
+        if name not in PRESETS:
+            raise ValueError(f"unknown model preset {name!r}; accepted: {', '.join(sorted(PRESETS))}")
+        return PRESETS[name]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Build from plain dicts as ``to_dict`` writes them; an unknown key is an error."""
+        return _build(cls, values, "config")
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"model config is not JSON: {error}") from error
+        return cls.from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @property
+    def chunk_frames(self) -> int:
+        """Video frames of the longest chunk."""
+        return 1 + self.autoencoder.temporal_stride * (self.chunk_latents - 1)
+
+    @property
+    def context_frames(self) -> int:
+        """Video frames of one full context clip."""
+        return 1 + self.autoencoder.temporal_stride * (self.context_latents - 1)
+
+
+_NESTED = {
+    "video": VideoConfig,
+    "autoencoder": AutoencoderConfig,
+    "transformer": TransformerConfig,
+    "text": TextConfig,
+    "sampler": SamplerConfig,
+}
+
+
+def _build(cls: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must be a mapping, got {type(values).__name__}")
+    names = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; accepted: {', '.join(sorted(names))}")
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in _NESTED and value is not None:
+            value = _build(_NESTED[key], value, f"{where}.{key}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        built[key] = value
+    try:
+        return cls(**built)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+# The small model that ships with the package: it runs on a CPU and knows the procedural world.
+DEFAULT = ModelConfig(
+    name="default",
+    video=VideoConfig(height=96, width=160, fps=15.0, fov_x_degrees=70.0),
+    autoencoder=AutoencoderConfig(
+        latent_channels=12,
+        base_dim=32,
+        dim_mult=(1, 2, 4),
+        num_res_blocks=1,
+        temporal_downsample=(True, True),
+        patch_size=2,
+        latents_mean=(0.0,) * 12,
+        latents_std=(1.0,) * 12,
+    ),
+    transformer=TransformerConfig(
+        dim=384,
+        num_heads=6,
+        ffn_dim=1536,
+        num_blocks=12,
+        freq_dim=256,
+        text_dim=0,
+        latent_channels=12,
+        memory_source="context",
+        window=5,
+        top_k=5,
+        camera="rays",
+        time_positions="time",
+    ),
+    text=None,
+    sampler=SamplerConfig(steps=8, shift=3.0, guidance_scale=1.0),
+)
+
+# The released model: Wan2.1-T2V-1.3B with HyDRA's memory, in the form of the released code.
+HYDRA_1_3B = ModelConfig(name="hydra-1.3b")
+
+PRESETS = {config.name: config for config in (DEFAULT, HYDRA_1_3B)}
