@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``hydra-ros`` command: one file a subcommand."""

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the package's files lie, and the process environment that ROS 2 starts in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+# FastDDS 2.14 (Jazzy) reads only the first name, FastDDS 3 (Kilted and later) the second.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+# With any of these a user has chosen transports; FastDDS also reads the files from the
+# working directory.
+_OWN_VARIABLES = (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")
+_OWN_FILES = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")
+
+
+def share_folder(*parts: str) -> Path:
+    """Return a path among the package's ``config/`` and ``launch/`` files.
+
+    They lie in the source tree for an editable install and in ``share/hydra_ros`` of the
+    install prefix otherwise. Raises FileNotFoundError where neither is there.
+    """
+    for folder in Path(__file__).absolute().parents[1:7]:
+        for root in (folder, folder / "share" / "hydra_ros"):
+            if (root / "package.xml").is_file() and (root / "config").is_dir():
+                return root.joinpath(*parts)
+    raise FileNotFoundError(f"no share folder of hydra_ros above {__file__}: is it installed?")
+
+
+def use_dds_profile(environment: MutableMapping[str, str] = os.environ) -> Path | None:
+    """Let FastDDS use the transports of ``config/fastdds.xml``, which carry images.
+
+    Call it before rclpy starts. A user's own profile or transports stay as they are.
+    Returns the profile that is in force, the user's or ours; None when there is none: another
+    middleware, or transports chosen by name.
+    """
+    if "fastrtps" not in environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"):
+        return None
+    if any(environment.get(name) for name in _OWN_VARIABLES):
+        own = [environment[name] for name in PROFILE_VARIABLES if environment.get(name)]
+        return Path(own[0]) if own else None
+    for name in _OWN_FILES:
+        if Path(name).is_file():
+            return Path(name).absolute()
+    profile = share_folder("config", "fastdds.xml")
+    for name in PROFILE_VARIABLES:
+        environment[name] = str(profile)
+    return profile
