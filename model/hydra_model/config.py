@@ -72,9 +72,13 @@ class TransformerConfig:
     the noisy target too, and every frame retrieves) and "context" for the paper's form
     (memory is made from the clean context, only target frames retrieve, and the context is
     computed once per chunk). ``camera`` is "matrix" (one 12-vector per latent frame) or
-    "rays" (viewing rays per token). ``time_positions`` is "slot" (0, 1, 2, ... in the
+    "rays" (viewing rays per token). ``relevance`` is "pooled" (released code: means over a
+    frame, unscaled) or "positionwise" (paper: queries pooled to the memory grid, compared
+    position by position, scaled by 1/sqrt(dim)). ``time_positions`` is "slot" (0, 1, 2, ... in the
     order of the frames) or "time" (latent-frame units since the chunk's first frame, so
-    that gaps in the memory are seen as gaps). ``text_dim`` 0 leaves out the text.
+    that gaps in the memory are seen as gaps). ``text_dim`` 0 leaves out the text,
+    ``tokenizer_groups`` above 1 makes the tokenizer a grouped convolution, and ``projector``
+    False leaves out the projector (it can be folded into the output product anyway).
     """
 
     dim: int = 1536
@@ -88,6 +92,9 @@ class TransformerConfig:
     eps: float = 1e-6
     memory_source: Literal["all", "context"] = "all"
     memory_stride: tuple[int, int, int] = (2, 2, 2)
+    relevance: Literal["pooled", "positionwise"] = "pooled"
+    tokenizer_groups: int = 1
+    projector: bool = True
     window: int = 5
     top_k: int = 10
     camera: Literal["matrix", "rays"] = "matrix"
@@ -125,13 +132,15 @@ class SamplerConfig:
     """Flow-matching Euler sampler: steps, time shift, classifier-free guidance.
 
     ``guidance_scale`` 1 means one forward per step; above 1 every step also runs the
-    ``negative_prompt``.
+    ``negative_prompt``. ``round_timestep`` rounds 1000 * sigma to the transformer's number
+    type before it is embedded, as the released pipeline does in bfloat16.
     """
 
     steps: int = 50
     shift: float = 5.0
     guidance_scale: float = 5.0
     negative_prompt: str = ""
+    round_timestep: bool = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -242,13 +251,16 @@ DEFAULT = ModelConfig(
         text_dim=0,
         latent_channels=12,
         memory_source="context",
+        relevance="positionwise",
+        tokenizer_groups=8,
+        projector=False,
         window=5,
         top_k=5,
         camera="rays",
         time_positions="time",
     ),
     text=None,
-    sampler=SamplerConfig(steps=8, shift=3.0, guidance_scale=1.0),
+    sampler=SamplerConfig(steps=8, shift=3.0, guidance_scale=1.0, round_timestep=False),
 )
 
 # The released model: Wan2.1-T2V-1.3B with HyDRA's memory, in the form of the released code.

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the transformer is told of the cameras: a 12-vector a frame, or viewing rays a token.
+
+Poses here are optical-frame camera-to-world matrices relative to the first target frame
+(z forward, x right, y down), in metres.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+# Harmonics of a ray's azimuth and elevation: products of queries and keys made from them
+# peak where two rays point the same way, down to about a token's width.
+_HARMONICS = (1, 2, 4, 8)
+_MATRIX_CHANNELS = 12
+_RAY_CHANNELS = 9 + 4 * len(_HARMONICS)
+
+
+def camera_channels(camera: Literal["matrix", "rays"]) -> int:
+    """Return how many numbers describe the camera to each token."""
+    return _MATRIX_CHANNELS if camera == "matrix" else _RAY_CHANNELS
+
+
+def camera_conditioning(
+    camera: Literal["matrix", "rays"],
+    relative_poses: Tensor,
+    *,
+    grid: tuple[int, int],
+    aspect: float,
+    fov_x: float,
+) -> Tensor:
+    """Return ``[B, T, 1, 12]`` for "matrix" or ``[B, T, h * w, channels]`` for "rays".
+
+    ``relative_poses [B, T, 4, 4]`` float32; ``grid`` is (h, w) in tokens; ``aspect`` is image
+    height over width; ``fov_x`` is the horizontal field of view in radians.
+    """
+    if camera == "matrix":
+        return relative_poses[:, :, None, :3, :].flatten(-2)
+    return ray_features(relative_poses, grid=grid, aspect=aspect, fov_x=fov_x)
+
+
+def ray_features(
+    relative_poses: Tensor, *, grid: tuple[int, int], aspect: float, fov_x: float
+) -> Tensor:
+    """Return direction, origin, moment and angular harmonics of each token's central ray.
+
+    ``[B, T, 4, 4] -> [B, T, h * w, channels]``; direction and moment (origin x direction)
+    are the ray's Pluecker coordinates.
+    """
+    rows, columns = grid
+    device = relative_poses.device
+    half = math.tan(fov_x / 2)
+    x = ((torch.arange(columns, device=device) + 0.5) / columns * 2 - 1) * half
+    y = ((torch.arange(rows, device=device) + 0.5) / rows * 2 - 1) * half * aspect
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    local = torch.stack((x, y, torch.ones_like(x)), dim=-1).flatten(0, 1)
+    local = local / local.norm(dim=-1, keepdim=True)
+    direction = torch.einsum("btij,nj->btni", relative_poses[..., :3, :3], local)
+    origin = relative_poses[..., None, :3, 3].expand_as(direction)
+    moment = torch.linalg.cross(origin, direction)
+    azimuth = torch.atan2(direction[..., 0], direction[..., 2])
+    elevation = torch.asin(direction[..., 1].clamp(-1, 1))
+    harmonics = torch.tensor(_HARMONICS, device=device, dtype=direction.dtype)
+    angles = torch.stack((azimuth, elevation), dim=-1)[..., None] * harmonics
+    waves = torch.cat((angles.cos(), angles.sin()), dim=-1).flatten(-2)
+    return torch.cat((direction, origin, moment, waves), dim=-1)

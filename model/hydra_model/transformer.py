@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HyDRA's diffusion transformer (arXiv 2603.25716, section 3) with its hybrid memory.
+
+One class holds both published forms (``TransformerConfig.memory_source``):
+
+- "all", the released weights: context and noisy target run through the blocks together,
+  memory is made from all frames, every frame retrieves.
+- "context", the paper: the context attends to itself alone at time 0, its memory is made
+  once per chunk, and only the target runs at every sampling step.
+
+Shape legend: B batch, T latent frames, h and w rows and columns of tokens, N = h * w,
+C width, J memory frames, M tokens a memory frame.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from hydra_model import attention as att
+from hydra_model.config import TransformerConfig
+from hydra_model.rays import camera_channels
+from hydra_model.rope import Rotation, rotate, rotation
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one block keeps of the context: rotated keys, values, and keys for relevance."""
+
+    key: Tensor  # [B, J, M, C]
+    value: Tensor  # [B, J, M, C]
+    relevance_key: Tensor  # [B, J, h', w', C], not rotated
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Everything that stays the same over the sampling steps of a chunk.
+
+    Made by ``Transformer.prepare``. In the "context" form ``memories`` holds one entry per
+    block; in the "all" form the clean latents are kept and run again at every step.
+    """
+
+    context_camera: Tensor  # [B, Tc, 1 or N, channels]
+    target_camera: Tensor  # [B, Tt, 1 or N, channels]
+    context_times: Tensor  # [Tc]
+    target_times: Tensor  # [Tt]
+    text: Tensor | None  # [B, L, C], after the text embedding
+    context_latents: Tensor | None = None  # [B, channels, Tc, H, W]
+    memories: tuple[Memory, ...] = ()
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with retrieved memory; queries and keys are RMS-normed over the width."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.query = nn.Linear(config.dim, config.dim)
+        self.key = nn.Linear(config.dim, config.dim)
+        self.value = nn.Linear(config.dim, config.dim)
+        self.output = nn.Linear(config.dim, config.dim)
+        self.norm_query = att.RMSNorm(config.dim, config.eps)
+        self.norm_key = att.RMSNorm(config.dim, config.eps)
+        self.tokenizer = att.MemoryTokenizer(config)
+        self.projector = nn.Linear(config.dim, config.dim) if config.projector else nn.Identity()
+
+    def rotate_frames(self, x: Tensor, by: Rotation) -> Tensor:
+        """Rotate ``x [B, T, N, C]`` by heads."""
+        heads = x.flatten(1, 2).unflatten(-1, (self.config.num_heads, -1))
+        return rotate(heads, by).flatten(2).view(x.shape)
+
+    def memorise(self, y: Tensor, by: Rotation) -> Memory:
+        """Make a memory of ``y [B, T, h, w, C]``."""
+        tokens = self.tokenizer(y)
+        key = self.norm_key(self.key(tokens))
+        return Memory(
+            key=self.rotate_frames(key.flatten(2, 3), by),
+            value=self.value(tokens).flatten(2, 3),
+            relevance_key=key,
+        )
+
+    def project(self, y: Tensor, by: Rotation) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return query before rotation ``[B, T, h, w, C]`` and rotated query, key, value."""
+        query = self.norm_query(self.query(y))
+        key = self.norm_key(self.key(y))
+        value = self.value(y)
+        return (
+            query,
+            self.rotate_frames(query.flatten(2, 3), by),
+            self.rotate_frames(key.flatten(2, 3), by),
+            value.flatten(2, 3),
+        )
+
+    def retrieve(
+        self, y: Tensor, by: Rotation, memory: Memory, *, exclude_window: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Attend from every frame of ``y [B, T, h, w, C]`` to its window and to the memory.
+
+        Returns the output in the shape of ``y`` and the selected memory frames
+        ``[B, T, K]``, best first (-1 where a frame had fewer admissible ones).
+        """
+        config = self.config
+        query, rotated, key, value = self.project(y, by)
+        window = att.window_frames(y.shape[1], config.window)
+        memory_frames = memory.key.shape[1]
+        excluded = torch.zeros(y.shape[1], memory_frames, dtype=torch.bool)
+        if exclude_window:
+            excluded = att.memory_in_window(window, memory_frames, config.memory_stride[0])
+        count, ragged = att.admissible_memory(excluded, config.top_k)
+        scores = att.relevance(query, memory.relevance_key, config)
+        selected = att.select_memory(
+            scores, count, excluded.to(y.device) if exclude_window else None
+        )
+        valid = None
+        if ragged:
+            valid = ~excluded.to(y.device)[None].expand_as(scores).gather(-1, selected)
+        out = att.retrieval_attention(
+            rotated, key, value, memory.key, memory.value, window.to(y.device), selected,
+            config.num_heads, valid,
+        )  # fmt: skip
+        out = self.projector(self.output(out.view(y.shape)))
+        return out, selected if valid is None else selected.masked_fill(~valid, -1)
+
+    def within(self, y: Tensor, by: Rotation) -> Tensor:
+        """Attend from every token of ``y [B, T, h, w, C]`` to every other."""
+        _, query, key, value = self.project(y, by)
+        out = att.attend(
+            query.flatten(1, 2), key.flatten(1, 2), value.flatten(1, 2), self.config.num_heads
+        )
+        return self.projector(self.output(out.view(y.shape)))
+
+
+class CrossAttention(nn.Module):
+    """Attention to the text tokens; no mask, as padding rows are part of the training."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.query = nn.Linear(config.dim, config.dim)
+        self.key = nn.Linear(config.dim, config.dim)
+        self.value = nn.Linear(config.dim, config.dim)
+        self.output = nn.Linear(config.dim, config.dim)
+        self.norm_query = att.RMSNorm(config.dim, config.eps)
+        self.norm_key = att.RMSNorm(config.dim, config.eps)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        query = self.norm_query(self.query(x)).flatten(1, 3)
+        key, value = self.norm_key(self.key(text)), self.value(text)
+        return self.output(att.attend(query, key, value, self.heads)).view(x.shape)
+
+
+class Block(nn.Module):
+    """Self-attention with memory and camera, cross-attention to text, feed-forward."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
+        self.self_attention = SelfAttention(config)
+        if config.text_dim:
+            self.norm_cross = nn.LayerNorm(config.dim, eps=config.eps)
+            self.cross_attention = CrossAttention(config)
+        self.ffn = nn.Sequential(
+            nn.Linear(config.dim, config.ffn_dim),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.ffn_dim, config.dim),
+        )
+        channels = camera_channels(config.camera)
+        self.camera_context = nn.Linear(channels, config.dim)
+        self.camera_target = nn.Linear(channels, config.dim)
+
+    def norm(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps) * (1 + scale) + shift
+
+    def modulations(self, time: Tensor) -> list[Tensor]:
+        """Split ``time [B, 6, C]`` into shift, scale and gate of attention and feed-forward."""
+        return list((self.modulation + time)[:, :, None, None, None].unbind(1))
+
+    def add_camera(self, y: Tensor, encoder: nn.Linear, camera: Tensor) -> Tensor:
+        """Add the encoded camera ``[B, T, 1 or N, channels]`` to ``y [B, T, h, w, C]``."""
+        encoded = encoder(camera)
+        return (y.flatten(2, 3) + encoded).view(y.shape)
+
+    def finish(self, x: Tensor, attended: Tensor, mod: list[Tensor], text: Tensor | None) -> Tensor:
+        x = x + mod[2] * attended
+        if text is not None:
+            x = x + self.cross_attention(self.norm_cross(x), text)
+        return x + mod[5] * self.ffn(self.norm(x, mod[3], mod[4]))
+
+    def joint(
+        self, x: Tensor, time: Tensor, text: Tensor | None,
+        context_camera: Tensor, target_camera: Tensor, by: Rotation, memory_by: Rotation,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The released form: ``x`` holds context and target frames."""
+        mod = self.modulations(time)
+        y = self.norm(x, mod[0], mod[1])
+        split = context_camera.shape[1]
+        y = torch.cat(
+            (
+                self.add_camera(y[:, :split], self.camera_context, context_camera),
+                self.add_camera(y[:, split:], self.camera_target, target_camera),
+            ),
+            dim=1,
+        )
+        memory = self.self_attention.memorise(y, memory_by)
+        attended, selected = self.self_attention.retrieve(y, by, memory, exclude_window=True)
+        return self.finish(x, attended, mod, text), selected
+
+    def context(
+        self, x: Tensor, time: Tensor, text: Tensor | None,
+        camera: Tensor, by: Rotation, memory_by: Rotation,
+    ) -> tuple[Tensor, Memory]:  # fmt: skip
+        """The paper's form, context half: attend within, and leave a memory."""
+        mod = self.modulations(time)
+        y = self.add_camera(self.norm(x, mod[0], mod[1]), self.camera_context, camera)
+        memory = self.self_attention.memorise(y, memory_by)
+        return self.finish(x, self.self_attention.within(y, by), mod, text), memory
+
+    def target(
+        self, x: Tensor, time: Tensor, text: Tensor | None,
+        camera: Tensor, by: Rotation, memory: Memory,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The paper's form, target half: local window plus retrieved context memory."""
+        mod = self.modulations(time)
+        y = self.add_camera(self.norm(x, mod[0], mod[1]), self.camera_target, camera)
+        attended, selected = self.self_attention.retrieve(y, by, memory, exclude_window=False)
+        return self.finish(x, attended, mod, text), selected
+
+
+class Head(nn.Module):
+    """Modulated norm and the product back to latent patches."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+        self.linear = nn.Linear(config.dim, config.latent_channels * math.prod(config.patch_size))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        shift, scale = (self.modulation + time[:, None])[:, :, None, None, None].unbind(1)
+        return self.linear(F.layer_norm(x, x.shape[-1:], eps=self.eps) * (1 + scale) + shift)
+
+
+class Transformer(nn.Module):
+    """Predicts the flow-matching velocity ``noise - sample`` of the target latents.
+
+    Use: ``conditioning = prepare(...)`` once per chunk, ``forward(noisy, sigma, conditioning)``
+    once per sampling step.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        patch = config.patch_size
+        self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, patch, stride=patch)
+        if config.text_dim:
+            self.text_embedding = nn.Sequential(
+                nn.Linear(config.text_dim, config.dim),
+                nn.GELU(approximate="tanh"),
+                nn.Linear(config.dim, config.dim),
+            )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(config.freq_dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(config.dim, 6 * config.dim))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.head = Head(config)
+
+    def prepare(
+        self,
+        context_latents: Tensor,
+        context_camera: Tensor,
+        target_camera: Tensor,
+        *,
+        context_times: Tensor,
+        target_times: Tensor,
+        text: Tensor | None = None,
+    ) -> Conditioning:
+        """Do once what every sampling step of a chunk shares.
+
+        ``context_latents [B, channels, Tc, H, W]`` are clean; cameras are
+        ``[B, T, 1 or N, channels]`` from ``hydra_model.rays.camera_conditioning``; times are
+        in latent-frame units since the first target frame (ignored by "slot" positions);
+        ``text [B, L, text_dim]`` are prompt embeddings, needed when ``text_dim`` is not 0.
+        """
+        config = self.config
+        if (text is None) != (config.text_dim == 0):
+            raise ValueError(f"text embeddings {'missing' if text is None else 'given'}, but the "
+                             f"model's text_dim is {config.text_dim}")  # fmt: skip
+        embedded = None if text is None else self.text_embedding(text)
+        if config.time_positions == "slot":
+            frames = context_latents.shape[2] + target_camera.shape[1]
+            slots = torch.arange(frames, device=context_latents.device)
+            context_times, target_times = slots.split(
+                (context_latents.shape[2], target_camera.shape[1])
+            )
+        shared = dict(
+            context_camera=context_camera, target_camera=target_camera,
+            context_times=context_times, target_times=target_times, text=embedded,
+        )  # fmt: skip
+        if config.memory_source == "all":
+            return Conditioning(context_latents=context_latents, **shared)
+        x = self.embed(context_latents)
+        _, projected = self.embed_time(torch.zeros(x.shape[0], device=x.device), x.dtype)
+        by, memory_by = self.rotations(context_times, x.shape[2:4])
+        memories = []
+        for block in self.blocks:
+            x, memory = block.context(x, projected, embedded, context_camera, by, memory_by)
+            memories.append(memory)
+        return Conditioning(memories=tuple(memories), **shared)
+
+    def forward(
+        self,
+        target_latents: Tensor,
+        sigma: Tensor,
+        conditioning: Conditioning,
+        *,
+        selections: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Return the velocity of ``target_latents [B, channels, Tt, H, W]`` at ``sigma [B]``.
+
+        ``sigma`` in [0, 1] is the share of noise. ``selections``, when given, receives one
+        ``[B, frames, K]`` tensor of selected memory frames per block.
+        """
+        cond = conditioning
+        if self.config.memory_source == "all":
+            prediction = self.joint_prediction(target_latents, sigma, cond, selections)
+            return prediction[:, :, cond.context_camera.shape[1] :]
+        x = self.embed(target_latents)
+        time, projected = self.embed_time(sigma, x.dtype)
+        by, _ = self.rotations(cond.target_times, x.shape[2:4])
+        for block, memory in zip(self.blocks, cond.memories, strict=True):
+            x, selected = block.target(x, projected, cond.text, cond.target_camera, by, memory)
+            if selections is not None:
+                selections.append(selected)
+        return self.unpatch(self.head(x, time))
+
+    def joint_prediction(
+        self,
+        target_latents: Tensor,
+        sigma: Tensor,
+        conditioning: Conditioning,
+        selections: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The released form over all frames, context first; only the target half is used."""
+        cond = conditioning
+        assert cond.context_latents is not None, "conditioning was not made for this form"
+        x = self.embed(torch.cat((cond.context_latents, target_latents), dim=2))
+        time, projected = self.embed_time(sigma, x.dtype)
+        times = torch.cat((cond.context_times, cond.target_times))
+        by, memory_by = self.rotations(times, x.shape[2:4])
+        for block in self.blocks:
+            x, selected = block.joint(
+                x, projected, cond.text, cond.context_camera, cond.target_camera, by, memory_by
+            )
+            if selections is not None:
+                selections.append(selected)
+        return self.unpatch(self.head(x, time))
+
+    def unpatch(self, patches: Tensor) -> Tensor:
+        """Patches ``[B, T, h, w, patch]`` back to latents ``[B, channels, T, H, W]``."""
+        _, rows, columns = self.config.patch_size
+        return rearrange(patches, "b t h w (p q c) -> b c t (h p) (w q)", p=rows, q=columns)
+
+    def embed(self, latents: Tensor) -> Tensor:
+        """Latents ``[B, channels, T, H, W]`` to tokens ``[B, T, h, w, C]``."""
+        return self.patch_embedding(latents).permute(0, 2, 3, 4, 1)
+
+    def embed_time(self, sigma: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the time embedding ``[B, C]`` and its projection ``[B, 6, C]``."""
+        half = self.config.freq_dim // 2
+        exponent = torch.arange(half, dtype=torch.float64, device=sigma.device) / half
+        angle = 1000.0 * sigma.double()[:, None] * 10000.0**-exponent
+        features = torch.cat((angle.cos(), angle.sin()), dim=-1).to(dtype)
+        time = self.time_embedding(features)
+        return time, self.time_projection(time).unflatten(1, (6, -1))
+
+    def rotations(self, times: Tensor, grid: torch.Size) -> tuple[Rotation, Rotation]:
+        """Return the rotations of all tokens and of the memory tokens of those frames."""
+        config = self.config
+        rows, columns = (torch.arange(n, device=times.device) for n in grid)
+        by = rotation(times, rows, columns, config.head_dim, config.rope_theta)
+        if len(times) < config.memory_stride[0]:
+            return by, by
+        # A memory frame stands in the middle of its frames' times and at its patch's first
+        # row and column: so the released weights were trained.
+        step, row_step, column_step = config.memory_stride
+        middle = times.double().unfold(0, step, step).mean(-1)
+        memory_rows = rows[: len(rows) // row_step * row_step : row_step]
+        memory_columns = columns[: len(columns) // column_step * column_step : column_step]
+        memory_by = rotation(
+            middle, memory_rows, memory_columns, config.head_dim, config.rope_theta
+        )
+        return by, memory_by
