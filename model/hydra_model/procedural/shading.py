@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The colour of the surface that a ray meets; element-wise over rays, once per ray.
+
+Patterns are soft waves that fade where they get finer than a pixel, so that nothing flickers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hydra_model.procedural.visibility import (
+    BODY_CENTRE,
+    BODY_HALF,
+    FAR,
+    FIRST_BLOCK,
+    GROUND,
+    HEAD_CENTRE,
+    HEAD_RADIUS,
+    SKY,
+    Geometry,
+    Rays,
+    away_from_zero,
+)
+
+Color = tuple[Tensor, Tensor, Tensor]
+SKIN = (0.96, 0.83, 0.70)
+HAZE_DISTANCE = 80.0  # metres over which the ground fades to 1/e into the horizon
+
+
+class Looks(NamedTuple):
+    """float32 looks of a batch: see ``Scenes``.
+
+    ``blocks`` [B, N, 8] is two colours, pattern and cell; ``subjects`` [B, S, 3] colours.
+    """
+
+    blocks: Tensor
+    subjects: Tensor
+    ground_colors: Tensor
+    ground_pattern: Tensor
+    ground_waves: Tensor
+    sky_colors: Tensor
+    mountain_colors: Tensor
+    mountain_waves: Tensor
+    mountain_height: Tensor
+    sun_direction: Tensor
+
+
+def shade(
+    rays: Rays, depth: Tensor, surface: Tensor, geometry: Geometry, looks: Looks, pixel: float
+) -> Color:
+    """Return red, green and blue in [0, 1], each [B, T, H, W]; ``pixel`` is 1 / focal length."""
+    x, y, z = (o + depth * d for o, d in zip(rays[:3], rays[3:], strict=True))
+    first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
+    sky = _sky(rays, looks)
+    horizon = _spread_color(looks.sky_colors[:, 1])
+    haze = 1 - torch.exp(-depth.clamp(max=FAR) / HAZE_DISTANCE)
+    ground = _ground(rays, depth, x, y, geometry, looks, pixel)
+    ground = _blend(ground, horizon, haze)
+    block = _block(x, y, z, depth, surface, geometry, looks, pixel)
+    block = _blend(block, horizon, haze * 0.7)
+    subject = _subject(x, y, z, surface - first_subject, geometry, looks)
+    color = _select(surface == SKY, sky, ground)
+    color = _select((surface > GROUND) & (surface < first_subject), block, color)
+    return _select(surface >= first_subject, subject, color)
+
+
+def _spread(value: Tensor) -> Tensor:
+    """[B] -> [B, 1, 1, 1]."""
+    return value[:, None, None, None]
+
+
+def _spread_color(color: Tensor) -> Color:
+    return _spread(color[:, 0]), _spread(color[:, 1]), _spread(color[:, 2])
+
+
+def _blend(a: Color, b: Color, weight: Tensor) -> Color:
+    return tuple(p + (q - p) * weight for p, q in zip(a, b, strict=True))  # type: ignore
+
+
+def _scale(color: Color, factor: Tensor) -> Color:
+    return tuple(channel * factor for channel in color)  # type: ignore
+
+
+def _select(condition: Tensor, a: Color, b: Color) -> Color:
+    return tuple(torch.where(condition, p, q) for p, q in zip(a, b, strict=True))  # type: ignore
+
+
+def _lookup(table: Tensor, index: Tensor) -> Callable[[int], Tensor]:
+    """Return column ``j`` of table [K, N, C] at rows index [K, ...] when asked for ``j``."""
+    flat = index.reshape(len(table), -1)
+
+    def column(j: int) -> Tensor:
+        return table[:, :, j].gather(1, flat).reshape(index.shape)
+
+    return column
+
+
+def _soft_wave(x: Tensor, cell: Tensor, width: Tensor) -> Tensor:
+    """A square wave of half period ``cell``, its edges as soft as ``width``; in [-1, 1]."""
+    steepness = (cell / width).clamp(1, 8)
+    fade = 1 / (1 + (1.5 * width / cell) ** 4)
+    return (torch.sin(x * (math.pi / cell)) * steepness).clamp(-1, 1) * fade
+
+
+def _light(nx: Tensor, ny: Tensor, nz: Tensor, looks: Looks) -> Tensor:
+    """Lambert's law with a soft skylight that keeps faces in the shade apart."""
+    sun = _spread_color(looks.sun_direction)
+    lambert = nx * sun[0] + ny * sun[1] + nz * sun[2]
+    return 0.62 + 0.38 * lambert.clamp(min=0) + 0.1 * lambert.clamp(max=0) + 0.06 * nz
+
+
+def _ground(
+    rays: Rays, depth: Tensor, x: Tensor, y: Tensor, geometry: Geometry, looks: Looks, pixel: float
+) -> Color:
+    angle, cell, stripes = _spread_color(looks.ground_pattern)
+    along = angle.cos() * x + angle.sin() * y
+    across = angle.cos() * y - angle.sin() * x
+    # A pixel's footprint grows with distance and with the slant of the view.
+    slant = 1 / away_from_zero(rays.dz.abs()).clamp(min=0.02)
+    width = (depth * pixel * slant.clamp(min=1)).clamp(min=1e-3)
+    wave = _soft_wave(along, cell, width)
+    wave = wave * torch.where(stripes > 0.5, 1.0, _soft_wave(across, cell, width))
+
+    w = [looks.ground_waves[:, i] for i in range(4)]
+    phase = [_spread(k[:, 0]) * x + _spread(k[:, 1]) * y + _spread(k[:, 2]) for k in w]
+    patch = torch.sin(phase[0] + 1.3 * torch.sin(phase[1]))
+    tint = torch.sin(phase[2] + 1.3 * torch.sin(phase[3]))
+    patch = (0.5 + 1.2 * patch).clamp(0, 1) * 0.8
+
+    base, other, patch_color = (_spread_color(looks.ground_colors[:, i]) for i in range(3))
+    color = _blend(base, other, 0.5 + 0.5 * wave)
+    color = _blend(color, _scale(patch_color, 1 - 0.12 * wave), patch)
+    return _scale(color, (1 + 0.13 * tint) * _contact_shadow(x, y, geometry))
+
+
+def _contact_shadow(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
+    """Darken the ground under the subjects and around the feet of the blocks."""
+    light = torch.ones_like(x)
+    for i in range(geometry.subjects.shape[2]):
+        subject = geometry.subjects[:, :, i, :, None, None]
+        dx, dy = x - subject[:, :, 0], y - subject[:, :, 1]
+        radius = 1.25 * subject[:, :, 5]
+        outside = (dx * dx + dy * dy) / (radius * radius)
+        light = light * (1 - 0.55 * (1.6 - outside).clamp(0, 1))
+    for i in range(geometry.blocks.shape[1]):
+        cx, cy, half_x, half_y, _, cos, sin = geometry.blocks[:, i, :, None, None, None].unbind(1)
+        dx, dy = x - cx, y - cy
+        u = ((cos * dx + sin * dy).abs() - half_x).clamp(min=0)
+        v = ((cos * dy - sin * dx).abs() - half_y).clamp(min=0)
+        near = (1 - 3 * (u + v)).clamp(min=0)
+        light = light * (1 - 0.4 * near * (half_x > 0))
+    return light
+
+
+def _block(
+    x: Tensor, y: Tensor, z: Tensor, depth: Tensor, surface: Tensor,
+    geometry: Geometry, looks: Looks, pixel: float,
+) -> Color:  # fmt: skip
+    index = (surface - FIRST_BLOCK).clamp(0, geometry.blocks.shape[1] - 1).to(torch.int64)
+    shape = _lookup(geometry.blocks, index)
+    look = _lookup(looks.blocks, index)
+    cos, sin, half_x, half_y, half_z = shape(5), shape(6), shape(2), shape(3), shape(4)
+    px, py = x - shape(0), y - shape(1)
+    px, py = cos * px + sin * py, cos * py - sin * px
+    # The face is the one whose plane the point lies on.
+    on_x, on_y = px.abs() / half_x, py.abs() / half_y
+    on_z = (z - half_z).abs() / half_z
+    top = (on_z >= on_x) & (on_z >= on_y)
+    side_x = (on_x >= on_y) & ~top
+    u = torch.where(side_x, py, px)
+    v = torch.where(top, py, z)
+    normal_x = torch.where(side_x, px.sign(), 0.0)
+    normal_y = torch.where(side_x | top, 0.0, py.sign())
+    light = _light(
+        cos * normal_x - sin * normal_y, sin * normal_x + cos * normal_y, top.to(z.dtype), looks
+    )
+
+    pattern, cell = look(6), look(7)
+    width = (depth * (1.5 * pixel)).clamp(min=1e-3)
+    wave_u, wave_v = _soft_wave(u, cell, width), _soft_wave(v, cell, width)
+    halves = ((v - torch.where(top, 0.0, half_z)) / width).clamp(-1, 1)
+    wave = torch.where(pattern < 0.5, wave_v, wave_u)
+    wave = torch.where(pattern > 1.5, wave_u * wave_v, wave)
+    wave = torch.where(pattern > 2.5, halves, wave)
+    light_color = (look(0), look(1), look(2))
+    return _scale(_blend((look(3), look(4), look(5)), light_color, 0.5 + 0.5 * wave), light)
+
+
+def _subject(
+    x: Tensor, y: Tensor, z: Tensor, part: Tensor, geometry: Geometry, looks: Looks
+) -> Color:
+    count = geometry.subjects.shape[2]
+    index = torch.div(part, 2, rounding_mode="floor").clamp(0, count - 1).to(torch.int64)
+    placed = _lookup(geometry.subjects.flatten(0, 1), index.flatten(0, 1))
+    shape = x.shape
+    px, py = x - placed(0).reshape(shape), y - placed(1).reshape(shape)
+    cos, sin = placed(2).reshape(shape), placed(3).reshape(shape)
+    height, radius = placed(4).reshape(shape), placed(5).reshape(shape)
+    level = z / height
+    head = part % 2 == 1
+    # Normals of an ellipsoid: offsets from the centre over squared radii, made unit length.
+    across = torch.where(head, HEAD_RADIUS * height, radius)
+    upright = torch.where(head, HEAD_RADIUS * height, BODY_HALF * height)
+    rise = (z - torch.where(head, HEAD_CENTRE, BODY_CENTRE) * height) / upright
+    nx, ny, nz = px / (across * across), py / (across * across), rise / upright
+    length = torch.rsqrt(nx * nx + ny * ny + nz * nz + 1e-12)
+    nx, ny, nz = nx * length, ny * length, nz * length
+    forward = cos * nx + sin * ny
+
+    color = _lookup(looks.subjects, index)
+    shirt = (color(0), color(1), color(2))
+    # Dark legs, a pale face that shows where the subject walks, and hair of the own colour.
+    light = _light(nx, ny, nz, looks) * torch.where((level < 0.33) & ~head, 0.55, 1.0)
+    skin = tuple(torch.full_like(x, channel) for channel in SKIN)
+    face = head & (forward > 0.35)
+    return _scale(_select(face, skin, shirt), light)  # type: ignore[arg-type]
+
+
+def _sky(rays: Rays, looks: Looks) -> Color:
+    level = torch.sqrt(rays.dx * rays.dx + rays.dy * rays.dy).clamp(min=1e-6)
+    slope = rays.dz / level
+    azimuth = torch.atan2(rays.dy, rays.dx)
+    sun = _spread_color(looks.sun_direction)
+    length = torch.rsqrt(level * level + rays.dz * rays.dz)
+    towards_sun = (rays.dx * sun[0] + rays.dy * sun[1] + rays.dz * sun[2]) * length
+
+    zenith, horizon = (_spread_color(looks.sky_colors[:, i]) for i in range(2))
+    color = _blend(zenith, horizon, torch.exp(-3.0 * slope.clamp(min=0)))
+    glow = towards_sun.clamp(min=0)
+    disc = ((towards_sun - 0.9965) * 600).clamp(0, 1)
+    white = tuple(torch.full_like(slope, channel) for channel in (1.0, 0.97, 0.86))
+    color = _blend(color, white, torch.maximum(0.35 * glow**6, disc))  # type: ignore[arg-type]
+
+    # Two ridges whose height and tint are functions of the azimuth: they tell where one looks.
+    waves, height = looks.mountain_waves, _spread(looks.mountain_height)
+    p = [_spread(waves[:, i]) for i in range(4)]
+    far = 0.6 + 0.25 * torch.sin(3 * azimuth + p[0]) - 0.35 * torch.sin(4.5 * azimuth + p[1]).abs()
+    near = 0.3 + 0.3 * torch.sin(2 * azimuth + p[2]) - 0.25 * torch.sin(6.5 * azimuth + p[3]).abs()
+    tint = 0.5 + 0.5 * torch.sin(azimuth + p[3])
+    near_color, far_color = (_spread_color(looks.mountain_colors[:, i]) for i in range(2))
+    far_color = _blend(far_color, near_color, tint)
+    far_color = _blend(far_color, horizon, 0.45 + 0.1 * tint)
+    near_color = _blend(near_color, horizon, 0.2 + 0.15 * tint)
+    color = _select(slope < far * height, far_color, color)
+    return _select(slope < near * height, near_color, color)

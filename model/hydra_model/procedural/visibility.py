@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which surface a ray meets first: closed-form intersections, one primitive at a time.
+
+Everything here is element-wise over rays [B, T, H, W], and primitives are taken in an
+unrolled loop that keeps a running minimum: a compiler fuses it into one kernel, and nothing
+of size rays x primitives ever exists.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Surfaces: sky, ground, then blocks 2..2+N-1, then a body and a head per subject.
+SKY, GROUND, FIRST_BLOCK = 0, 1, 2
+FAR = 1e4  # metres; a ray that goes farther sees the sky
+
+# A subject of height 1: its head is a sphere that sits on a body, an upright ellipsoid.
+BODY_CENTRE, BODY_HALF = 0.41, 0.41
+HEAD_CENTRE, HEAD_RADIUS = 0.875, 0.125
+
+
+class Geometry(NamedTuple):
+    """float32: blocks [B, N, 7] (x, y, half sizes, cos, sin of yaw), subjects [B, T, S, 6].
+
+    A subject is (x, y, cos, sin of its heading, height, body radius).
+    """
+
+    blocks: Tensor
+    subjects: Tensor
+
+
+class Rays(NamedTuple):
+    """Origins x, y, z [B, T, 1, 1] and directions x, y, z [B, T, H, W] in the world frame.
+
+    Directions have length 1 along the optical axis, so a distance along a ray is a depth.
+    """
+
+    ox: Tensor
+    oy: Tensor
+    oz: Tensor
+    dx: Tensor
+    dy: Tensor
+    dz: Tensor
+
+
+def make_rays(
+    camera_to_world: Tensor, height: int, width: int, focal: float, scale: int = 1
+) -> Rays:
+    """Make rays through the pixel centres of an image ``scale`` times finer than height x width.
+
+    ``camera_to_world`` [B, T, 4, 4] is optical (x right, y down, z forward), ``focal`` in pixels
+    of the coarse image.
+    """
+    device = camera_to_world.device
+    u = torch.arange(width * scale, device=device, dtype=torch.float32)
+    v = torch.arange(height * scale, device=device, dtype=torch.float32)
+    x = ((u + 0.5) / scale - width / 2) / focal
+    y = (((v + 0.5) / scale - height / 2) / focal)[:, None]
+    m = camera_to_world[:, :, :3, :, None, None]  # [B, T, 3, 4, 1, 1]
+    direction = [m[:, :, i, 0] * x + m[:, :, i, 1] * y + m[:, :, i, 2] for i in range(3)]
+    return Rays(m[:, :, 0, 3], m[:, :, 1, 3], m[:, :, 2, 3], *direction)
+
+
+def away_from_zero(x: Tensor) -> Tensor:
+    """Keep a divisor's sign but not its zero."""
+    return torch.where(x.abs() < 1e-7, 1e-7, x)
+
+
+def first_surface(rays: Rays, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Return depth [B, T, H, W] (FAR for the sky) and the surface met first, int32."""
+    inverse_z = 1 / away_from_zero(rays.dz)
+    to_ground = -rays.oz * inverse_z
+    on_ground = (to_ground > 0) & (to_ground < FAR)
+    depth = torch.where(on_ground, to_ground, FAR)
+    surface = on_ground.to(torch.int32)  # SKY or GROUND
+
+    count = geometry.blocks.shape[1]
+    for i in range(count):
+        hit = _meet_block(rays, inverse_z, geometry.blocks[:, i])
+        nearer = hit < depth
+        depth = torch.where(nearer, hit, depth)
+        surface = torch.where(nearer, FIRST_BLOCK + i, surface)
+
+    for i in range(geometry.subjects.shape[2]):
+        subject = geometry.subjects[:, :, i, :, None, None]
+        x, y, height, radius = (subject[:, :, j] for j in (0, 1, 4, 5))
+        body = _meet_ellipsoid(rays, x, y, BODY_CENTRE * height, radius, BODY_HALF * height)
+        head_radius = HEAD_RADIUS * height
+        head = _meet_ellipsoid(rays, x, y, HEAD_CENTRE * height, head_radius, head_radius)
+        for hit, part in ((body, 0), (head, 1)):
+            nearer = hit < depth
+            depth = torch.where(nearer, hit, depth)
+            surface = torch.where(nearer, FIRST_BLOCK + count + 2 * i + part, surface)
+    return depth, surface
+
+
+def _meet_block(rays: Rays, inverse_z: Tensor, block: Tensor) -> Tensor:
+    """Slab test in the block's own frame; FAR where the ray misses. ``block`` is [B, 7]."""
+    x, y, half_x, half_y, half_z, cos, sin = block[:, :, None, None, None].unbind(1)
+    px, py = rays.ox - x, rays.oy - y
+    inverse_x = 1 / away_from_zero(cos * rays.dx + sin * rays.dy)
+    inverse_y = 1 / away_from_zero(cos * rays.dy - sin * rays.dx)
+    middle_x = -(cos * px + sin * py) * inverse_x
+    middle_y = -(cos * py - sin * px) * inverse_y
+    middle_z = (half_z - rays.oz) * inverse_z
+    # A block that is not there has half sizes of -1: it is left before it is entered.
+    span_x, span_y = half_x * inverse_x.abs(), half_y * inverse_y.abs()
+    span_z = half_z * inverse_z.abs()
+    enter = torch.maximum(torch.maximum(middle_x - span_x, middle_y - span_y), middle_z - span_z)
+    leave = torch.minimum(torch.minimum(middle_x + span_x, middle_y + span_y), middle_z + span_z)
+    return torch.where((enter < leave) & (enter > 0), enter, FAR)
+
+
+def _meet_ellipsoid(
+    rays: Rays, x: Tensor, y: Tensor, z: Tensor, radius: Tensor, half_height: Tensor
+) -> Tensor:
+    """Meet an upright ellipsoid of revolution; FAR where the ray misses."""
+    wide, high = 1 / radius, 1 / half_height
+    px, py, pz = (rays.ox - x) * wide, (rays.oy - y) * wide, (rays.oz - z) * high
+    dx, dy, dz = rays.dx * wide, rays.dy * wide, rays.dz * high
+    a = dx * dx + dy * dy + dz * dz
+    b = px * dx + py * dy + pz * dz
+    c = px * px + py * py + pz * pz - 1
+    discriminant = b * b - a * c
+    hit = (-b - discriminant.clamp(min=0).sqrt()) / a
+    return torch.where((discriminant > 0) & (hit > 0), hit, FAR)
