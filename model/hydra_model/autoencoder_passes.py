@@ -114,7 +114,8 @@ def _norm(norm: WanRMS_norm, x: Tensor) -> Tensor:
     """Scale every position's channels to unit root mean square, then by the gain."""
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
     scale = (norm.scale / length.clamp_min(1e-12)).to(x.dtype)
-    return x * scale * norm.gamma.view(1, -1, *[1] * (x.ndim - 2))
+    gain = norm.gamma.to(x.dtype)  # keeps autocast's type
+    return x * scale * gain.view(1, -1, *[1] * (x.ndim - 2))
 
 
 def _residual(block: WanResidualBlock, x: Tensor, cache: FrameCache | None) -> Tensor:

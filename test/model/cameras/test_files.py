@@ -19,7 +19,8 @@ def unreal_matrices(count: int, seed: int = 0) -> np.ndarray:
     matrices = np.tile(np.eye(4), (count, 1, 1))
     matrices[:, 0, 0] = matrices[:, 1, 1] = np.cos(yaw)
     matrices[:, 0, 1], matrices[:, 1, 0] = -np.sin(yaw), np.sin(yaw)
-    matrices[:, :3, 3] = np.cumsum(rng.normal(0, 5, (count, 3)), axis=0) + (25000, -900, 200)
+    start = np.array([25000, -900, 200])
+    matrices[:, :3, 3] = start + np.cumsum(rng.normal(0, 5, (count, 3)), axis=0)
     return matrices
 
 
