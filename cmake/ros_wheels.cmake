@@ -24,6 +24,14 @@ function(drop_missing_include_directories)
 endfunction()
 cmake_language(DEFER CALL drop_missing_include_directories)
 
+# Export no include directories of this machine with a target: Python's and NumPy's, which may
+# lie in a virtual environment inside the source tree, where CMake refuses to export them.
+function(export_no_build_directories target)
+  get_target_property(directories ${target} INTERFACE_INCLUDE_DIRECTORIES)
+  list(TRANSFORM directories REPLACE "^/.*" "$<BUILD_INTERFACE:\\0>")
+  set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${directories}")
+endfunction()
+
 # Under pip nobody sourced a setup file: the prefix is where ament_package was installed.
 if(SKBUILD)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hydra-ros doctor``: says what of this machine is ready for the simulator."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+HELP = "check this machine: PyTorch, GPU, weights, ROS 2, DDS, video"
+
+_COLOURS = {"ok": "\033[32m", "warn": "\033[33m", "fail": "\033[31m"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a line per check; 0 when the simulator can run, 1 otherwise."""
+    from hydra_ros.health import check_all
+
+    failed = []
+    for name, finding in check_all():
+        level = f"{finding.level:<4}"
+        if sys.stdout.isatty():
+            level = f"{_COLOURS[finding.level]}{level}\033[0m"
+        print(f"{level}  {name:<13}  {' '.join(finding.text.split())}", flush=True)
+        if finding.hint:
+            print(f"{'':21}{finding.hint}", flush=True)
+        if finding.level == "fail":
+            failed.append(name)
+    if failed:
+        print(f"\nThe simulator cannot run: {', '.join(failed)}.")
+        return 1
+    print("\nThe simulator can run.")
+    return 0

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`colcon build` installs the interfaces, both Python packages, the weights and the executables."""
+
+import json
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--symlink-install"]], ids=["copy", "symlink"])
+def test_colcon_build_installs_the_whole_package(
+    options, source_tree, clean_environment, run, report, python, tmp_path
+):
+    environment = {
+        **clean_environment, "AMENT_PREFIX_PATH": sys.prefix, "CMAKE_PREFIX_PATH": sys.prefix
+    }  # fmt: skip
+    run(
+        [
+            python, "-m", "colcon", "--log-base", str(tmp_path / "log"), "build", *options,
+            "--base-paths", str(source_tree), "--build-base", str(tmp_path / "build"),
+            "--install-base", str(tmp_path / "install"),
+        ],
+        env=environment,
+        cwd=tmp_path,
+    )  # fmt: skip
+
+    prefix = tmp_path / "install" / "hydra_ros"
+    modules = next(prefix.glob("**/hydra_model")).parent
+    # Without site (-S), this environment's editable install does not hide the one under test.
+    site_packages = sysconfig.get_path("platlib")
+    wheel_libraries = [str(folder) for folder in Path(site_packages).glob("ros_*.libs")]
+    installed = {
+        **environment,
+        "AMENT_PREFIX_PATH": f"{prefix}:{sys.prefix}",
+        "PYTHONPATH": f"{modules}:{site_packages}",
+        "LD_LIBRARY_PATH": ":".join([str(prefix / "lib"), f"{sys.prefix}/lib", *wheel_libraries]),
+    }
+    places = json.loads(run([python, "-S", "-c", report], env=installed, cwd=tmp_path))
+    if not (source_tree / "model" / "weights").is_dir():
+        assert places.pop("weights") is None
+    assert all(place.startswith(str(prefix)) for place in places.values()), places
+
+    for executable in ("hydra_simulator", "hydra-ros"):
+        assert (prefix / "lib" / "hydra_ros" / executable).is_file()
+    command = prefix / "lib" / "hydra_ros" / "hydra-ros"
+    assert "hydra-ros 0." in run(
+        [python, "-S", str(command), "--version"], env=installed, cwd=tmp_path
+    )

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes exchange full-size images without losing one."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from hydra_ros import loopback
+
+
+def test_every_image_of_a_30_hz_stream_comes_back():
+    trip = loopback.image_round_trip(count=120, rate=30.0, height=480, width=832)
+    assert (trip.sent, trip.received) == (120, 120)
+    assert trip.median_s < 0.1
+
+
+def test_a_process_that_ends_early_is_an_error(monkeypatch):
+    def exits(_command):
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+
+    monkeypatch.setattr(loopback, "subprocess", SimpleNamespace(Popen=exits))
+    with pytest.raises(TimeoutError, match="ended early \\(exit code 3\\)"):
+        loopback.image_round_trip(count=1)
