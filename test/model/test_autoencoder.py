@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+
 from hydra_model.autoencoder import Autoencoder, frames_to_video, video_to_frames
 from hydra_model.config import AutoencoderConfig
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our own model folders.
+
+A folder holds ``config.json``, ``transformer.safetensors``, ``autoencoder.safetensors`` and,
+for models that read prompts, ``text_encoder.safetensors`` and ``tokenizer/``. A large set of
+tensors is split into numbered parts with an ``.index.json``. Names are those of our modules.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.checkpoints.assign import ModuleType, Precision, assign, on_meta
+from hydra_model.checkpoints.files import CheckpointError, identity, read_tensors, write_tensors
+from hydra_model.checkpoints.upstream import tie_embeddings
+from hydra_model.config import ModelConfig
+from hydra_model.text import TextEncoder, build_text_model
+from hydra_model.transformer import Transformer
+
+Device = torch.device | str
+Weights = nn.Module | Mapping[str, Tensor]
+
+CONFIG = "config.json"
+TRANSFORMER = "transformer.safetensors"
+AUTOENCODER = "autoencoder.safetensors"
+TEXT_ENCODER = "text_encoder.safetensors"
+TOKENIZER = "tokenizer"
+
+
+def save_model_folder(
+    folder: str | Path,
+    config: ModelConfig,
+    *,
+    transformer: Weights | None = None,
+    autoencoder: Weights | None = None,
+    text_encoder: Weights | None = None,
+    tokenizer_folder: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write the configuration and the given parts (modules or their state dicts) to ``folder``.
+
+    Parts that are not given stay as they are in the folder. ``dtype`` None keeps each tensor's.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).write_text(config.to_json())
+        if tokenizer_folder is not None:
+            shutil.copytree(tokenizer_folder, folder / TOKENIZER, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        raise CheckpointError(f"model folder {folder} cannot be written: {error}") from error
+    parts = {TRANSFORMER: transformer, AUTOENCODER: autoencoder, TEXT_ENCODER: text_encoder}
+    for file, weights in parts.items():
+        if weights is None:
+            continue
+        tensors = weights.state_dict() if isinstance(weights, nn.Module) else dict(weights)
+        if file == TEXT_ENCODER:
+            tensors.pop("encoder.embed_tokens.weight", None)  # the same tensor as "shared"
+        write_tensors(folder / file, tensors, dtype)
+
+
+def load_config(folder: str | Path) -> ModelConfig:
+    """Return the configuration of a model folder."""
+    path = Path(folder) / CONFIG
+    try:
+        return ModelConfig.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def load_transformer(
+    folder: str | Path,
+    config: ModelConfig | None = None,
+    *,
+    dtype: Precision = None,
+    device: Device = "cpu",
+) -> Transformer:
+    """Return a model folder's transformer; see ``load_upstream_transformer`` for ``dtype``."""
+    config = config or load_config(folder)
+    model = on_meta(lambda: Transformer(config.transformer))
+    return _load(model, Path(folder) / TRANSFORMER, dtype, device)
+
+
+def load_autoencoder(
+    folder: str | Path,
+    config: ModelConfig | None = None,
+    *,
+    dtype: Precision = None,
+    device: Device = "cpu",
+) -> Autoencoder:
+    """Return a model folder's autoencoder."""
+    config = config or load_config(folder)
+    model = on_meta(lambda: Autoencoder(config.autoencoder))
+    return _load(model, Path(folder) / AUTOENCODER, dtype, device)
+
+
+def open_text_encoder(
+    folder: str | Path,
+    config: ModelConfig | None = None,
+    *,
+    dtype: Precision = None,
+    device: Device = "cpu",
+    cache_folder: str | Path | None = None,
+) -> TextEncoder:
+    """Return a model folder's text encoder; its weights are read when a new prompt needs them."""
+    folder = Path(folder)
+    config = config or load_config(folder)
+    text = config.text
+    if text is None:
+        raise CheckpointError(f"model folder {folder} is of a model without text")
+    files = sorted(folder.glob(TEXT_ENCODER.replace(".", "*.")))
+    if not files:
+        raise CheckpointError(f"{folder / TEXT_ENCODER} is missing")
+
+    def load_model() -> nn.Module:
+        model = on_meta(lambda: build_text_model(text))
+        skip = "encoder.embed_tokens.weight"
+        return tie_embeddings(_load(model, folder / TEXT_ENCODER, dtype, device, skip=skip))
+
+    return TextEncoder(
+        text,
+        load_model=load_model,
+        tokenizer_folder=folder / TOKENIZER,
+        identity=identity(files),
+        cache_folder=None if cache_folder is None else Path(cache_folder),
+    )
+
+
+def _load(
+    model: ModuleType, path: Path, dtype: Precision, device: Device, *, skip: str = ""
+) -> ModuleType:
+    names = {name: name for name in model.state_dict() if name != skip}
+    return assign(model, read_tensors(path), names, path, dtype=dtype, device=device)
