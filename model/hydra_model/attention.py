@@ -47,18 +47,22 @@ class MemoryTokenizer(nn.Conv3d):
         return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
 
 
-def window_frames(frames: int, window: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return ``[F, W]``, the frames of each frame's local window, clamped at both ends."""
+def window_starts(frames: int, window: int) -> list[int]:
+    """Return the first frame of each frame's local window, clamped at both ends."""
     window = min(window, frames)
-    start = (torch.arange(frames, device=device) - window // 2).clamp(0, frames - window)
-    return start[:, None] + torch.arange(window, device=device)
+    return [max(0, min(frame - window // 2, frames - window)) for frame in range(frames)]
 
 
-def memory_in_window(window: Tensor, memory_frames: int, stride: int) -> Tensor:
-    """Return bool ``[F, J]``: every frame that memory frame j stands for lies in the window."""
-    first = torch.arange(memory_frames, device=window.device) * stride
-    last = first + stride - 1
-    return (first >= window[:, :1]) & (last <= window[:, -1:])
+def memory_in_window(frames: int, window: int, memory_frames: int, stride: int) -> list[list[bool]]:
+    """Return ``[F][J]``: every frame that memory frame j stands for lies in the window.
+
+    Like the starts it depends on shapes alone, so it stays in Python: no device is waited for.
+    """
+    window = min(window, frames)
+    return [
+        [start <= j * stride and (j + 1) * stride <= start + window for j in range(memory_frames)]
+        for start in window_starts(frames, window)
+    ]
 
 
 def relevance(query: Tensor, memory_key: Tensor, config: TransformerConfig) -> Tensor:
@@ -78,14 +82,11 @@ def relevance(query: Tensor, memory_key: Tensor, config: TransformerConfig) -> T
     return scale * torch.einsum("bfrcd,bjrcd->bfj", pooled, memory_key)
 
 
-def admissible_memory(excluded: Tensor, top_k: int) -> tuple[int, bool]:
-    """Return how many memory frames to select and whether some frame has fewer than that.
-
-    ``excluded [F, J]`` depends on shapes alone: keep it on the CPU and no device is waited for.
-    """
-    remaining = (~excluded).sum(-1)
-    count = min(top_k, int(remaining.max()))
-    return count, bool((remaining < count).any())
+def admissible_memory(excluded: list[list[bool]], top_k: int) -> tuple[int, bool]:
+    """Return how many memory frames to select and whether some frame has fewer than that."""
+    remaining = [row.count(False) for row in excluded]
+    count = min(top_k, max(remaining))
+    return count, min(remaining) < count
 
 
 def select_memory(scores: Tensor, count: int, excluded: Tensor | None = None) -> Tensor:

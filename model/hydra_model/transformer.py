@@ -106,21 +106,23 @@ class SelfAttention(nn.Module):
         """
         config = self.config
         query, rotated, key, value = self.project(y, by)
-        window = att.window_frames(y.shape[1], config.window)
-        memory_frames = memory.key.shape[1]
-        excluded = torch.zeros(y.shape[1], memory_frames, dtype=torch.bool)
-        if exclude_window:
-            excluded = att.memory_in_window(window, memory_frames, config.memory_stride[0])
-        count, ragged = att.admissible_memory(excluded, config.top_k)
+        frames, memory_frames = y.shape[1], memory.key.shape[1]
+        width = min(config.window, frames)
+        starts = torch.tensor(att.window_starts(frames, width), device=y.device)
+        window = starts[:, None] + torch.arange(width, device=y.device)
         scores = att.relevance(query, memory.relevance_key, config)
-        selected = att.select_memory(
-            scores, count, excluded.to(y.device) if exclude_window else None
-        )
+        if exclude_window:
+            inside = att.memory_in_window(frames, width, memory_frames, config.memory_stride[0])
+        else:
+            inside = [[False] * memory_frames] * frames
+        count, ragged = att.admissible_memory(inside, config.top_k)
+        excluded = torch.tensor(inside, device=y.device) if exclude_window else None
+        selected = att.select_memory(scores, count, excluded)
         valid = None
-        if ragged:
-            valid = ~excluded.to(y.device)[None].expand_as(scores).gather(-1, selected)
+        if ragged and excluded is not None:
+            valid = ~excluded[None].expand_as(scores).gather(-1, selected)
         out = att.retrieval_attention(
-            rotated, key, value, memory.key, memory.value, window.to(y.device), selected,
+            rotated, key, value, memory.key, memory.value, window, selected,
             config.num_heads, valid,
         )  # fmt: skip
         out = self.projector(self.output(out.view(y.shape)))

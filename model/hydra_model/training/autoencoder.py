@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a small Wan autoencoder on the procedural world."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.config import ModelConfig
+from hydra_model.procedural import sample_worlds
+from hydra_model.procedural.renderer import Core
+from hydra_model.training import state as run_state
+from hydra_model.training.data import WorldStream, render_clips, to_video
+from hydra_model.training.distributed import Process, agree, average_gradients
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTraining:
+    """How the autoencoder is trained.
+
+    ``frames`` per clip; ``clips`` per process and step; ``kl`` weighs the latents' divergence
+    from a unit Gaussian, ``edges`` the difference of image gradients beside plain L1.
+    """
+
+    frames: int = 17
+    clips: int = 24
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    kl: float = 1e-4
+    edges: float = 0.5
+    average_decay: float = 0.998
+
+
+def loss_terms(video: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+    """Return L1 of pixels and of image gradients (along both axes)."""
+    pixels = (decoded - video).abs().mean()
+    edges = sum((decoded.diff(dim=d) - video.diff(dim=d)).abs().mean() for d in (-1, -2))
+    return pixels, edges  # type: ignore[return-value]
+
+
+def train_autoencoder(
+    config: ModelConfig,
+    training: AutoencoderTraining,
+    process: Process,
+    *,
+    folder: Path,
+    seconds: float,
+    total_steps: int,
+    core: Core | None = None,
+    compiled: bool = True,
+    log: Callable[[str], None] = print,
+) -> tuple[dict[str, Tensor], int]:
+    """Train for ``seconds`` or until ``total_steps``; resume from ``folder``.
+
+    The rate falls along whichever of the two ends first. Returns averaged weights and steps.
+    """
+    device = process.device
+    torch.manual_seed(0)
+    model = Autoencoder(config.autoencoder).prepare(device, torch.float32).requires_grad_(True)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(
+        parameters, lr=training.learning_rate, weight_decay=training.weight_decay,
+        betas=(0.9, 0.95), fused=device.type == "cuda",
+    )  # fmt: skip
+    average = run_state.Average(model, training.average_decay)
+    path = folder / "autoencoder.run"
+    step = 0
+    if (saved := run_state.load_run(path, device)) is not None:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average.load_state_dict(saved["average"])
+        step = saved["step"]
+    generator = torch.Generator(device)
+    stream = WorldStream(training.clips, process)
+    forward = torch.compile(_reconstruct, dynamic=False) if compiled else _reconstruct
+    began, first = time.monotonic(), step
+    while step < total_steps:
+        elapsed = agree(time.monotonic() - began, process)
+        if elapsed > seconds:
+            break
+        progress = max(step / total_steps, elapsed / seconds)
+        rate = training.learning_rate * run_state.learning_rate_scale(
+            round(progress * 10_000), 10_000, warmup=100, decay=0.4
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        start = torch.randint(-76, 60, (1,), generator=torch.Generator().manual_seed(step)).item()
+        frames = list(range(int(start), int(start) + training.frames))
+        pictures, _, _ = render_clips(config, stream.worlds(step), frames, core, 0)
+        video = to_video(pictures).to(memory_format=torch.channels_last_3d)
+        generator.manual_seed(step * process.ranks + process.rank)
+        k = model.latent_frames(training.frames)
+        stride = config.autoencoder.spatial_stride
+        noise = torch.randn(
+            training.clips, config.autoencoder.latent_channels, k,
+            video.shape[-2] // stride, video.shape[-1] // stride,
+            generator=generator, device=device,
+        )  # fmt: skip
+        with torch.autocast(device.type, torch.bfloat16):
+            decoded, kl = forward(model, video, noise)
+        pixels, edges = loss_terms(video, decoded)
+        loss = pixels + training.edges * edges + training.kl * kl
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(parameters, process)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        average.update(model)
+        step += 1
+        if process.leads and (step % 100 == 0 or step == first + 1):
+            error = F.mse_loss(decoded.detach().clamp(-1, 1), video)
+            psnr = -10 * torch.log10(error / 4)
+            log(
+                f"autoencoder step {step} loss {loss.item():.4f} pixels {pixels.item():.4f} "
+                f"kl {kl.item():.2f} psnr {psnr.item():.2f} dB rate {rate:.1e} "
+                f"{(step - first) / (time.monotonic() - began):.1f} steps/s"
+            )
+    if process.leads:
+        run_state.save_run(
+            path, model=model.state_dict(), optimizer=optimizer.state_dict(),
+            average=average.state_dict(), step=step,
+        )  # fmt: skip
+    return average.weights, step
+
+
+def _reconstruct(model: Autoencoder, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    mean, log_variance = model.encode_moments(video)
+    sampled = mean + noise * (0.5 * log_variance).exp()
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+    decoded = model.decode_parallel(sampled, clamp=False)
+    return decoded, kl
+
+
+@torch.no_grad()
+def measure_latents(
+    config: ModelConfig,
+    weights: dict[str, Tensor],
+    device: torch.device,
+    *,
+    worlds: int = 64,
+    first_seed: int = 900_000_000,
+    core: Core | None = None,
+) -> ModelConfig:
+    """Return ``config`` with the latents' mean and deviation per channel filled in."""
+    model = Autoencoder(config.autoencoder).to(device)
+    model.load_state_dict(weights)
+    means = []
+    for start in range(0, worlds, 8):
+        seeds = torch.arange(first_seed + start, first_seed + start + 8)
+        drawn = sample_worlds(seeds, device=device)
+        pictures, _, _ = render_clips(config, drawn, list(range(-77, 0)), core, 0)
+        means.append(model.encode_moments(to_video(pictures))[0])
+    latents = torch.cat(means)
+    axes = (0, 2, 3, 4)
+    return dataclasses.replace(
+        config,
+        autoencoder=dataclasses.replace(
+            config.autoencoder,
+            latents_mean=tuple(round(v, 4) for v in latents.mean(axes).tolist()),
+            latents_std=tuple(round(v, 4) for v in latents.std(axes).tolist()),
+        ),
+    )

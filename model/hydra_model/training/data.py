@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training batches from the procedural world, rendered and encoded as they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.config import ModelConfig
+from hydra_model.procedural import Worlds, render_worlds, sample_worlds
+from hydra_model.procedural.renderer import Core
+from hydra_model.rays import camera_conditioning
+from hydra_model.training.distributed import Process
+from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout, clip_frames
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Latents ``[B, C, T, h, w]``, camera channels ``[B, T, N, c]`` and times ``[T]``.
+
+    ``subject [B, 1, Tt, h, w]`` is 1 where a latent position of the target shows a subject.
+    Times are in latent-frame units since the first target frame.
+    """
+
+    context: Tensor
+    target: Tensor
+    context_camera: Tensor
+    target_camera: Tensor
+    context_times: Tensor
+    target_times: Tensor
+    subject: Tensor
+
+
+class WorldStream:
+    """The worlds of a run, by step: every process meets other worlds, and none twice.
+
+    Drawing worlds takes many small operations, so it is done for several steps at once.
+    """
+
+    def __init__(self, count: int, process: Process, *, steps_at_once: int = 16) -> None:
+        self.count, self.process, self.steps_at_once = count, process, steps_at_once
+        self._block = -1
+        self._worlds: Worlds | None = None
+
+    def worlds(self, step: int) -> Worlds:
+        """Return the ``count`` worlds of a step."""
+        block, place = divmod(step, self.steps_at_once)
+        if self._worlds is None or block != self._block:
+            drawn = self.count * self.steps_at_once
+            first = (block * self.process.ranks + self.process.rank) * drawn
+            seeds = torch.arange(first, first + drawn, device=self.process.device)
+            self._worlds, self._block = sample_worlds(seeds, device=self.process.device), block
+        return self._worlds[place * self.count : (place + 1) * self.count]
+
+
+def render_clips(
+    config: ModelConfig, worlds: Worlds, frames: list[int], core: Core | None, pad_to: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Render worlds at frame numbers (0 is the first target frame).
+
+    Returns uint8 frames ``[B, T, H, W, 3]``, poses ``[B, T, 4, 4]`` and subject ids. A
+    compiled renderer wants one shape, so times are padded to ``pad_to`` and cut again.
+    """
+    video = config.video
+    padded = frames + [frames[-1]] * (pad_to - len(frames))
+    device = worlds.scenes.sun_direction.device
+    times = (torch.tensor(padded, device=device, dtype=torch.float64) + 1) / video.fps
+    pictures, poses, ids = render_worlds(
+        worlds, times, height=video.height, width=video.width, fov_x=video.fov_x, renderer=core
+    )
+    count = len(frames)
+    return pictures[:, :count], poses[:, :count], ids[:, :count]
+
+
+def to_video(frames: Tensor) -> Tensor:
+    """uint8 ``[B, T, H, W, 3]`` to float ``[B, 3, T, H, W]`` in [-1, 1]."""
+    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def latent_subjects(ids: Tensor, stride: int) -> Tensor:
+    """Subject ids ``[B, T, H, W]`` to a latent mask ``[B, 1, k, h, w]``: any pixel, any frame.
+
+    A latent frame covers its own video frame and the three before it.
+    """
+    present = (ids > 0).float()[:, None]
+    present = F.pad(present, (0, 0, 0, 0, TEMPORAL_STRIDE - 1, 0))
+    pool = (TEMPORAL_STRIDE, stride, stride)
+    return F.max_pool3d(present, pool, stride=pool)
+
+
+@torch.no_grad()
+def procedural_batch(
+    config: ModelConfig,
+    autoencoder: Autoencoder,
+    layout: Layout,
+    worlds: Worlds,
+    core: Core | None = None,
+    pad_to: int = 0,
+) -> Batch:
+    """Render and encode one batch of worlds in the given layout."""
+    context_frames, target_frames = layout.context_frames(), layout.target_frames()
+    frames, poses, ids = render_clips(
+        config, worlds, context_frames + target_frames, core, pad_to
+    )
+    device = frames.device
+    split = len(context_frames)
+    parts = frames.split([clip_frames(k) for _, k in layout.clips] + [len(target_frames)], dim=1)
+    latents: list[Tensor] = []
+    # Clips of one length are encoded together: one pass, and few shapes to compile for.
+    lengths = {part.shape[1] for part in parts}
+    encoded = {}
+    for length in lengths:
+        same = [part for part in parts if part.shape[1] == length]
+        together = autoencoder.encode_parallel(to_video(torch.cat(same)).to(autoencoder.wan.dtype))
+        encoded[length] = iter(together.chunk(len(same)))
+    latents = [next(encoded[part.shape[1]]) for part in parts]
+
+    own = torch.tensor(
+        [context_frames.index(f) for f in layout.context_latent_frames()], device=device
+    )
+    relative = torch.linalg.inv(poses[:, split].double())[:, None] @ poses.double()
+    height, width = config.video.height, config.video.width
+    stride = config.autoencoder.spatial_stride
+    _, rows, columns = config.transformer.patch_size
+    camera = camera_conditioning(
+        config.transformer.camera,
+        torch.cat((relative[:, own], relative[:, split::TEMPORAL_STRIDE]), dim=1).float(),
+        grid=(height // stride // rows, width // stride // columns),
+        aspect=height / width,
+        fov_x=config.video.fov_x,
+    )
+    context_camera, target_camera = camera.split(
+        [layout.context_latents, layout.target_latents], dim=1
+    )
+    return Batch(
+        context=torch.cat(latents[:-1], dim=2),
+        target=latents[-1],
+        context_camera=context_camera,
+        target_camera=target_camera,
+        context_times=_latent_times(layout.context_latent_frames(), device),
+        target_times=_latent_times(layout.target_latent_frames(), device),
+        subject=latent_subjects(ids[:, split:], stride),
+    )
+
+
+def _latent_times(frames: list[int], device: torch.device) -> Tensor:
+    return torch.tensor(frames, dtype=torch.float64, device=device) / TEMPORAL_STRIDE

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data-parallel training on the GPUs of a host, one process each (``torchrun``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process's place among all that train together."""
+
+    rank: int
+    ranks: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+def join(device: str = "auto") -> Process:
+    """Join the processes that ``torchrun`` started, or train alone."""
+    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    kind = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    place = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)) if kind == "cuda" else None)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if ranks > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    return Process(rank, ranks, place)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], process: Process) -> None:
+    """Replace every gradient by its mean over all processes, in one exchange."""
+    if process.ranks == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= process.ranks
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def agree(value: float, process: Process) -> float:
+    """Return the leading process's ``value`` everywhere (for decisions that use a clock)."""
+    if process.ranks == 1:
+        return value
+    shared: Tensor = torch.tensor([value], dtype=torch.float64, device=process.device)
+    dist.broadcast(shared, 0)
+    return float(shared)

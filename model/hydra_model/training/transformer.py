@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a small HyDRA transformer on the procedural world."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.config import ModelConfig
+from hydra_model.procedural.renderer import Core
+from hydra_model.training import flow
+from hydra_model.training import state as run_state
+from hydra_model.training.data import Batch, WorldStream, procedural_batch
+from hydra_model.training.distributed import Process, agree, average_gradients
+from hydra_model.training.layouts import contiguous, draw_layout
+from hydra_model.transformer import Conditioning, Memory, Transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerTraining:
+    """How the transformer is trained.
+
+    ``worlds`` per process and step; ``draws`` noisy targets share each world's context;
+    ``shift`` of the noise shares; ``subject_weight`` is the loss weight of latent positions
+    that show a subject; ``context_noise`` is the largest deviation of the noise added to
+    every second context, so that the model stands its own errors.
+    """
+
+    worlds: int = 32
+    draws: int = 2
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    shift: float = 3.0
+    subject_weight: float = 6.0
+    context_noise: float = 0.1
+    average_decay: float = 0.9993
+    seed: int = 0
+
+
+def optimizers(model: Transformer, training: TransformerTraining) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, AdamW for everything else."""
+    matrices = [
+        p for name, p in model.named_parameters()
+        if p.ndim == 2 and name.startswith("blocks.") and "camera" not in name
+    ]  # fmt: skip
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(
+            matrices, lr=training.learning_rate, weight_decay=training.weight_decay,
+            momentum=0.95, adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(
+            rest, lr=training.learning_rate, weight_decay=training.weight_decay,
+            betas=(0.9, 0.95), fused=rest[0].is_cuda,
+        ),
+    ]  # fmt: skip
+
+
+def compile_blocks(model: Transformer) -> None:
+    """Compile the two passes of a block; all blocks share the compiled code."""
+    for block in model.blocks:
+        block.context = torch.compile(block.context, dynamic=False)  # type: ignore[method-assign]
+        block.target = torch.compile(block.target, dynamic=False)  # type: ignore[method-assign]
+
+
+def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
+    """Let every context serve ``draws`` targets; the repeats of one world are neighbours."""
+    if draws == 1:
+        return conditioning
+    memories = tuple(
+        Memory(*(getattr(m, f.name).repeat_interleave(draws, 0) for f in dataclasses.fields(m)))
+        for m in conditioning.memories
+    )
+    return dataclasses.replace(
+        conditioning,
+        memories=memories,
+        target_camera=conditioning.target_camera.repeat_interleave(draws, 0),
+    )
+
+
+def batch_loss(
+    model: Transformer, batch: Batch, training: TransformerTraining, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted and the plain flow-matching loss of one batch."""
+    draws = training.draws
+    device = batch.target.device
+
+    def normal(shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    count = batch.context.shape[0]
+    amount = torch.rand(count, generator=generator, device=device) * 2 - 1
+    amount = (amount.clamp(min=0) * training.context_noise).view(-1, 1, 1, 1, 1)
+    context = batch.context + amount * normal(batch.context.shape)
+    latents = batch.target.repeat_interleave(draws, 0)
+    sigma = flow.draw_sigmas(count * draws, training.shift, generator)
+    noise = normal(latents.shape)
+    noisy = flow.mix(latents, noise, sigma)
+    weight = 1 + (training.subject_weight - 1) * batch.subject.repeat_interleave(draws, 0)
+    with torch.autocast(device.type, torch.bfloat16):
+        conditioning = model.prepare(
+            context, batch.context_camera, batch.target_camera,
+            context_times=batch.context_times, target_times=batch.target_times,
+        )  # fmt: skip
+        prediction = model(noisy, sigma, repeat(conditioning, draws))
+    return flow.velocity_loss(prediction, latents, noise, weight)
+
+
+def train_transformer(
+    config: ModelConfig,
+    training: TransformerTraining,
+    autoencoder: Autoencoder,
+    process: Process,
+    *,
+    folder: Path,
+    seconds: float,
+    total_seconds: float,
+    core: Core | None = None,
+    compiled: bool = True,
+    on_save: Callable[[dict[str, Tensor], int], None] | None = None,
+    save_every: float = 120.0,
+    log: Callable[[str], None] = print,
+) -> tuple[dict[str, Tensor], int]:
+    """Train for ``seconds`` of a run that is planned for ``total_seconds``; resume from ``folder``.
+
+    The learning rate follows the run's progress in training seconds, which the checkpoint
+    keeps. Returns the averaged weights and the number of steps.
+    """
+    device = process.device
+    torch.manual_seed(training.seed)
+    model = Transformer(config.transformer).to(device)
+    parameters = list(model.parameters())
+    rules = optimizers(model, training)
+    average = run_state.Average(model, training.average_decay)
+    path = folder / "transformer.run"
+    step, spent = 0, 0.0
+    if (saved := run_state.load_run(path, device)) is not None:
+        model.load_state_dict(saved["model"])
+        for rule, values in zip(rules, saved["optimizers"], strict=True):
+            rule.load_state_dict(values)
+        average.load_state_dict(saved["average"])
+        step, spent = saved["step"], saved["spent"]
+    blocks = [(block.context, block.target) for block in model.blocks]
+    if compiled:
+        compile_blocks(model)
+    fast = [(block.context, block.target) for block in model.blocks]
+    chunk = config.chunk_latents
+    longest = contiguous((chunk,), chunk)
+    pad_to = len(longest.context_frames()) + len(longest.target_frames())
+    generator = torch.Generator(device)
+    stream = WorldStream(training.worlds, process)
+
+    def save() -> None:
+        run_state.save_run(
+            path, model=model.state_dict(), optimizers=[rule.state_dict() for rule in rules],
+            average=average.state_dict(), step=step, spent=spent,
+        )  # fmt: skip
+        if on_save is not None:
+            on_save(average.weights, step)
+
+    began = last = saved_at = time.monotonic()
+    first = step
+    totals = torch.zeros(2, device=device)
+    while True:
+        elapsed = agree(time.monotonic() - began, process)
+        if elapsed > seconds:
+            break
+        progress = (spent + elapsed) / total_seconds
+        scale = run_state.learning_rate_scale(round(progress * 10_000), 10_000, 150, 0.3)
+        for rule in rules:
+            for group in rule.param_groups:
+                group["lr"] = training.learning_rate * scale
+        layout = draw_layout(step, training.seed, chunk, config.video.fps)
+        # Rare shapes are not worth compiling for.
+        usual = layout.context_latents == chunk
+        for block, (context, target) in zip(model.blocks, fast if usual else blocks, strict=True):
+            block.context, block.target = context, target
+        worlds = stream.worlds(step)
+        batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
+        generator.manual_seed(step * process.ranks + process.rank)
+        loss, plain = batch_loss(model, batch, training, generator)
+        for rule in rules:
+            rule.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(parameters, process)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        for rule in rules:
+            rule.step()
+        average.update(model)
+        step += 1
+        totals += torch.stack((loss.detach(), plain))
+        if process.leads and step % 50 == 0:
+            now = time.monotonic()
+            weighted, unweighted = (totals / 50).tolist()
+            totals.zero_()
+            record = {
+                "step": step, "seconds": round(spent + now - began, 1),
+                "loss": round(weighted, 4), "plain_loss": round(unweighted, 4),
+                "worlds_per_second": round(50 * training.worlds * process.ranks / (now - last), 1),
+                "learning_rate": float(f"{training.learning_rate * scale:.2e}"),
+            }  # fmt: skip
+            last = now
+            log(json.dumps(record))
+        if process.leads and time.monotonic() - saved_at > save_every:
+            spent_before = spent
+            spent += time.monotonic() - began
+            save()
+            spent = spent_before
+            saved_at = time.monotonic()
+    spent += time.monotonic() - began
+    if process.leads:
+        save()
+        log(f"transformer: {step - first} steps in {time.monotonic() - began:.0f} s, {step} in all")
+    return average.weights, step
