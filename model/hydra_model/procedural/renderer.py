@@ -56,28 +56,33 @@ def render(
     if not 0 < fov_x < math.pi:
         raise ValueError(f"fov_x is {fov_x}; accepted is an angle in radians between 0 and pi")
     geometry = pack_geometry(scenes, times)
-    looks = pack_looks(scenes)
-    camera = camera_to_world.to(torch.float32)
+    looks = pack_looks(scenes, steps)
+    camera = camera_to_world.to(torch.float32).flatten(0, 1)
     focal = width / 2 / math.tan(fov_x / 2)
-    size = (height, width, focal, supersample)
+
+    def shoot(which: Core, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        planes = which(*inputs, height, width, focal, supersample)
+        return _picture(planes, height, width, supersample)
 
     if core is not None:
-        red, green, blue, subject_ids, depth = core(camera, geometry, looks, *size)
-        frames = torch.stack([_average(c, supersample) for c in (red, green, blue)], -1)
+        frames, subject_ids, depth = shoot(core, camera, geometry, looks)
     else:
-        frames = torch.empty(
-            batch, steps, height, width, 3, dtype=torch.uint8, device=camera.device
-        )
-        subject_ids = frames.new_empty(frames.shape[:-1])
-        depth = torch.empty(frames.shape[:-1], device=camera.device)
+        total = batch * steps
+        frames = torch.empty(total, height, width, 3, dtype=torch.uint8, device=camera.device)
+        subject_ids = frames.new_empty(total, height, width)
+        depth = camera.new_empty(total, height, width)
         piece = max(1, _EAGER_RAYS // (height * width * supersample**2))
-        for b in range(batch):
-            own = Looks(*(value[b : b + 1] for value in looks))
-            for t in range(0, steps, piece):
-                at = (slice(b, b + 1), slice(t, t + piece))
-                local = Geometry(geometry.blocks[b : b + 1], geometry.subjects[at])
-                *colors, subject_ids[at], depth[at] = render_core(camera[at], local, own, *size)
-                frames[at] = torch.stack([_average(c, supersample) for c in colors], -1)
+        for first in range(0, total, piece):
+            at = slice(first, first + piece)
+            inputs = (
+                camera[at],
+                Geometry(*(g[at] for g in geometry)),
+                Looks(*(v[at] for v in looks)),
+            )
+            frames[at], subject_ids[at], depth[at] = shoot(render_core, *inputs)
+    frames, subject_ids, depth = (
+        x.unflatten(0, (batch, steps)) for x in (frames, subject_ids, depth)
+    )
     return (frames, subject_ids, depth) if with_depth else (frames, subject_ids)
 
 
@@ -92,8 +97,9 @@ def render_core(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shade every ray: element-wise operations only, so that it compiles into few kernels.
 
-    Returns red, green and blue uint8 [B, T, H * supersample, W * supersample], and of the rays
-    through the pixels' centres the subject ids uint8 and the depth float32, [B, T, H, W].
+    ``camera_to_world`` [F, 4, 4] float32. Returns red, green and blue uint8 [F, P] of the image
+    that is ``supersample`` times finer, and of the rays through the pixels' centres the subject
+    ids uint8 and the depth float32 [F, H * W].
     """
     rays = make_rays(camera_to_world, height, width, focal, supersample)
     depth, surface = first_surface(rays, geometry)
@@ -118,7 +124,7 @@ def compile_core(**options: Any) -> Core:
 
 
 def pack_geometry(scenes: Scenes, times: Tensor) -> Geometry:
-    """Place the subjects at times [B, T] or [T] and round all shapes to float32."""
+    """Place the subjects at times [B, T] or [T] and round all shapes to float32, per frame."""
     position, velocity = scenes.motion.state(times)  # [B, T, S, 2]
     active = scenes.motion.active[:, None, :, None]
     heading = velocity / velocity.norm(dim=-1, keepdim=True).clamp(min=1e-9)
@@ -126,24 +132,34 @@ def pack_geometry(scenes: Scenes, times: Tensor) -> Geometry:
     subjects = torch.cat([torch.where(active, position, _HIDDEN), heading, size], -1)
     yaw = scenes.block_yaw[..., None]
     blocks = torch.cat([scenes.block_centre, scenes.block_half, yaw.cos(), yaw.sin()], -1)
-    return Geometry(blocks.to(torch.float32), subjects.to(torch.float32))
+    blocks = blocks.repeat_interleave(position.shape[1], 0)
+    return Geometry(blocks.to(torch.float32), subjects.flatten(0, 1).to(torch.float32))
 
 
-def pack_looks(scenes: Scenes) -> Looks:
-    """Round all colours and patterns to float32."""
+def pack_looks(scenes: Scenes, steps: int) -> Looks:
+    """Round all colours and patterns to float32 and repeat them for each of ``steps`` frames."""
     pattern = torch.stack([scenes.block_pattern.to(scenes.block_cell), scenes.block_cell], -1)
     blocks = torch.cat([scenes.block_colors.flatten(2), pattern], -1)
     same = [getattr(scenes, name) for name in Looks._fields[2:]]
-    return Looks(*(value.to(torch.float32) for value in (blocks, scenes.subject_color, *same)))
+    values = (blocks, scenes.subject_color, *same)
+    return Looks(*(value.to(torch.float32).repeat_interleave(steps, 0) for value in values))
 
 
-def _average(plane: Tensor, supersample: int) -> Tensor:
-    """Average uint8 [..., H * s, W * s] over each pixel's rays, rounded."""
-    if supersample == 1:
-        return plane
+def _picture(
+    shaded: tuple[Tensor, ...], height: int, width: int, supersample: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Average each pixel's rays: frames uint8 [F, H, W, 3], ids and depth [F, H, W]."""
     s = supersample
-    total = torch.zeros_like(plane[..., ::s, ::s], dtype=torch.int16)
-    for row in range(s):
-        for column in range(s):
-            total += plane[..., row::s, column::s]
-    return ((total + s * s // 2) // (s * s)).to(torch.uint8)
+    planes = []
+    for color in shaded[:3]:
+        fine = color.reshape(-1, height * s, width * s)
+        if s == 1:
+            planes.append(fine)
+            continue
+        total = torch.zeros_like(fine[:, ::s, ::s], dtype=torch.int16)
+        for row in range(s):
+            for column in range(s):
+                total += fine[:, row::s, column::s]
+        planes.append(((total + s * s // 2) // (s * s)).to(torch.uint8))
+    ids, depth = (x.reshape(-1, height, width) for x in shaded[3:])
+    return torch.stack(planes, -1), ids, depth

@@ -16,7 +16,7 @@ from hydra_model.procedural.tensors import TensorBatch
 MAX_BLOCKS = 10
 CAMERA_CLEARANCE = 2.6  # metres around the origin without blocks
 _SECTORS = 8  # block candidates are spread over this many directions
-_CANDIDATES = 5 * _SECTORS
+_CANDIDATES = 7 * _SECTORS
 # Patterns of a block's faces.
 STRIPES_ACROSS, STRIPES_UP, CHECKS, TWO_TONE = range(4)
 
@@ -104,9 +104,12 @@ def _sample_blocks(
     touching = apart < radius[:, :, None] + radius[:, None] + 0.2
     wanted = 6 + choice(seeds, "block count", (1.0,) * 5)
     kept = torch.zeros_like(allowed)
-    for i in range(n):
-        free = ~(touching[:, i] & kept).any(1) & (kept.sum(1) < wanted)
-        kept[:, i] = allowed[:, i] & free
+    # First one block per sector, so that there is something to see on all sides; then the rest.
+    crowded = touching | (sector[:, None] == sector)
+    for blocked in (crowded, touching):
+        for i in range(n):
+            free = ~(blocked[:, i] & kept).any(1) & (kept.sum(1) < wanted)
+            kept[:, i] |= allowed[:, i] & free
     order = kept.to(torch.int64).argsort(dim=1, descending=True, stable=True)[:, :MAX_BLOCKS]
     world = torch.arange(len(seeds), device=seeds.device)[:, None]
 

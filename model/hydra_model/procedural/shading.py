@@ -33,9 +33,9 @@ HAZE_DISTANCE = 80.0  # metres over which the ground fades to 1/e into the horiz
 
 
 class Looks(NamedTuple):
-    """float32 looks of a batch: see ``Scenes``.
+    """float32 looks of each frame's world, see ``Scenes``; the first axis is the frame.
 
-    ``blocks`` [B, N, 8] is two colours, pattern and cell; ``subjects`` [B, S, 3] colours.
+    ``blocks`` [F, N, 8] is two colours, pattern and cell; ``subjects`` [F, S, 3] colours.
     """
 
     blocks: Tensor
@@ -53,7 +53,7 @@ class Looks(NamedTuple):
 def shade(
     rays: Rays, depth: Tensor, surface: Tensor, geometry: Geometry, looks: Looks, pixel: float
 ) -> Color:
-    """Return red, green and blue in [0, 1], each [B, T, H, W]; ``pixel`` is 1 / focal length."""
+    """Return red, green and blue in [0, 1], each [F, P]; ``pixel`` is 1 / focal length."""
     x, y, z = (o + depth * d for o, d in zip(rays[:3], rays[3:], strict=True))
     first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
     sky = _sky(rays, looks)
@@ -70,8 +70,8 @@ def shade(
 
 
 def _spread(value: Tensor) -> Tensor:
-    """[B] -> [B, 1, 1, 1]."""
-    return value[:, None, None, None]
+    """[F] -> [F, 1]."""
+    return value[:, None]
 
 
 def _spread_color(color: Tensor) -> Color:
@@ -91,13 +91,8 @@ def _select(condition: Tensor, a: Color, b: Color) -> Color:
 
 
 def _lookup(table: Tensor, index: Tensor) -> Callable[[int], Tensor]:
-    """Return column ``j`` of table [K, N, C] at rows index [K, ...] when asked for ``j``."""
-    flat = index.reshape(len(table), -1)
-
-    def column(j: int) -> Tensor:
-        return table[:, :, j].gather(1, flat).reshape(index.shape)
-
-    return column
+    """Return column ``j`` of table [F, N, C] at rows index [F, P] when asked for ``j``."""
+    return lambda j: table[:, :, j].gather(1, index)
 
 
 def _soft_wave(x: Tensor, cell: Tensor, width: Tensor) -> Tensor:
@@ -141,14 +136,14 @@ def _ground(
 def _contact_shadow(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     """Darken the ground under the subjects and around the feet of the blocks."""
     light = torch.ones_like(x)
-    for i in range(geometry.subjects.shape[2]):
-        subject = geometry.subjects[:, :, i, :, None, None]
-        dx, dy = x - subject[:, :, 0], y - subject[:, :, 1]
-        radius = 1.25 * subject[:, :, 5]
+    for i in range(geometry.subjects.shape[1]):
+        subject = geometry.subjects[:, i, :, None]
+        dx, dy = x - subject[:, 0], y - subject[:, 1]
+        radius = 1.25 * subject[:, 5]
         outside = (dx * dx + dy * dy) / (radius * radius)
         light = light * (1 - 0.55 * (1.6 - outside).clamp(0, 1))
     for i in range(geometry.blocks.shape[1]):
-        cx, cy, half_x, half_y, _, cos, sin = geometry.blocks[:, i, :, None, None, None].unbind(1)
+        cx, cy, half_x, half_y, _, cos, sin = geometry.blocks[:, i, :, None].unbind(1)
         dx, dy = x - cx, y - cy
         u = ((cos * dx + sin * dy).abs() - half_x).clamp(min=0)
         v = ((cos * dy - sin * dx).abs() - half_y).clamp(min=0)
@@ -194,13 +189,11 @@ def _block(
 def _subject(
     x: Tensor, y: Tensor, z: Tensor, part: Tensor, geometry: Geometry, looks: Looks
 ) -> Color:
-    count = geometry.subjects.shape[2]
+    count = geometry.subjects.shape[1]
     index = torch.div(part, 2, rounding_mode="floor").clamp(0, count - 1).to(torch.int64)
-    placed = _lookup(geometry.subjects.flatten(0, 1), index.flatten(0, 1))
-    shape = x.shape
-    px, py = x - placed(0).reshape(shape), y - placed(1).reshape(shape)
-    cos, sin = placed(2).reshape(shape), placed(3).reshape(shape)
-    height, radius = placed(4).reshape(shape), placed(5).reshape(shape)
+    placed = _lookup(geometry.subjects, index)
+    px, py = x - placed(0), y - placed(1)
+    cos, sin, height, radius = placed(2), placed(3), placed(4), placed(5)
     level = z / height
     head = part % 2 == 1
     # Normals of an ellipsoid: offsets from the centre over squared radii, made unit length.

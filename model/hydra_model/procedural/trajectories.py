@@ -158,7 +158,7 @@ def sample_trajectories(seeds: Tensor, families: Tensor, motion: Motion) -> Traj
         swing=_wave_parameters(swing * degree, draw("swing period", 5, 12), draw("swing phase")),
         pivot=only("orbit", draw("pivot", 2.5, 3.5)),
         turn_rate=only("full_turn", turn * draw("turn rate", 30, 60) * degree),
-        lateral=_wave_parameters(lateral, draw("strafe period", 5, 10), draw("strafe phase")),
+        lateral=_wave_parameters(lateral, draw("strafe period", 6.5, 11), draw("strafe phase")),
         away=torch.stack(
             [
                 only("look_away", turn * angle),

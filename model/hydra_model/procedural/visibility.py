@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which surface a ray meets first: closed-form intersections, one primitive at a time.
 
-Everything here is element-wise over rays [B, T, H, W], and primitives are taken in an
-unrolled loop that keeps a running minimum: a compiler fuses it into one kernel, and nothing
-of size rays x primitives ever exists.
+Everything here is element-wise over rays [F, P] (F frames of P rays; whatever is the same in
+all of a frame is [F, 1]), and primitives are taken in an unrolled loop that keeps a running
+minimum: a compiler fuses it into few kernels, and nothing of size rays x primitives ever
+exists. Frames of all worlds and times share one axis because kernels with different loops
+do not fuse.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ HEAD_CENTRE, HEAD_RADIUS = 0.875, 0.125
 
 
 class Geometry(NamedTuple):
-    """float32: blocks [B, N, 7] (x, y, half sizes, cos, sin of yaw), subjects [B, T, S, 6].
+    """float32: blocks [F, N, 7] (x, y, half sizes, cos, sin of yaw), subjects [F, S, 6].
 
     A subject is (x, y, cos, sin of its heading, height, body radius).
     """
@@ -33,7 +35,7 @@ class Geometry(NamedTuple):
 
 
 class Rays(NamedTuple):
-    """Origins x, y, z [B, T, 1, 1] and directions x, y, z [B, T, H, W] in the world frame.
+    """Origins x, y, z [F, 1] and directions x, y, z [F, P] in the world frame.
 
     Directions have length 1 along the optical axis, so a distance along a ray is a depth.
     """
@@ -51,7 +53,7 @@ def make_rays(
 ) -> Rays:
     """Make rays through the pixel centres of an image ``scale`` times finer than height x width.
 
-    ``camera_to_world`` [B, T, 4, 4] is optical (x right, y down, z forward), ``focal`` in pixels
+    ``camera_to_world`` [F, 4, 4] is optical (x right, y down, z forward), ``focal`` in pixels
     of the coarse image.
     """
     device = camera_to_world.device
@@ -59,9 +61,9 @@ def make_rays(
     v = torch.arange(height * scale, device=device, dtype=torch.float32)
     x = ((u + 0.5) / scale - width / 2) / focal
     y = (((v + 0.5) / scale - height / 2) / focal)[:, None]
-    m = camera_to_world[:, :, :3, :, None, None]  # [B, T, 3, 4, 1, 1]
-    direction = [m[:, :, i, 0] * x + m[:, :, i, 1] * y + m[:, :, i, 2] for i in range(3)]
-    return Rays(m[:, :, 0, 3], m[:, :, 1, 3], m[:, :, 2, 3], *direction)
+    m = camera_to_world[:, :3, :, None, None]  # [F, 3, 4, 1, 1]
+    direction = [(m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2]).flatten(1) for i in range(3)]
+    return Rays(*(m[:, i, 3, :, 0] for i in range(3)), *direction)
 
 
 def away_from_zero(x: Tensor) -> Tensor:
@@ -70,7 +72,7 @@ def away_from_zero(x: Tensor) -> Tensor:
 
 
 def first_surface(rays: Rays, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Return depth [B, T, H, W] (FAR for the sky) and the surface met first, int32."""
+    """Return depth [F, P] (FAR for the sky) and the surface met first, int32."""
     inverse_z = 1 / away_from_zero(rays.dz)
     to_ground = -rays.oz * inverse_z
     on_ground = (to_ground > 0) & (to_ground < FAR)
@@ -84,9 +86,8 @@ def first_surface(rays: Rays, geometry: Geometry) -> tuple[Tensor, Tensor]:
         depth = torch.where(nearer, hit, depth)
         surface = torch.where(nearer, FIRST_BLOCK + i, surface)
 
-    for i in range(geometry.subjects.shape[2]):
-        subject = geometry.subjects[:, :, i, :, None, None]
-        x, y, height, radius = (subject[:, :, j] for j in (0, 1, 4, 5))
+    for i in range(geometry.subjects.shape[1]):
+        x, y, _, _, height, radius = geometry.subjects[:, i, :, None].unbind(1)
         body = _meet_ellipsoid(rays, x, y, BODY_CENTRE * height, radius, BODY_HALF * height)
         head_radius = HEAD_RADIUS * height
         head = _meet_ellipsoid(rays, x, y, HEAD_CENTRE * height, head_radius, head_radius)
@@ -98,8 +99,8 @@ def first_surface(rays: Rays, geometry: Geometry) -> tuple[Tensor, Tensor]:
 
 
 def _meet_block(rays: Rays, inverse_z: Tensor, block: Tensor) -> Tensor:
-    """Slab test in the block's own frame; FAR where the ray misses. ``block`` is [B, 7]."""
-    x, y, half_x, half_y, half_z, cos, sin = block[:, :, None, None, None].unbind(1)
+    """Slab test in the block's own frame; FAR where the ray misses. ``block`` is [F, 7]."""
+    x, y, half_x, half_y, half_z, cos, sin = block[:, :, None].unbind(1)
     px, py = rays.ox - x, rays.oy - y
     inverse_x = 1 / away_from_zero(cos * rays.dx + sin * rays.dy)
     inverse_y = 1 / away_from_zero(cos * rays.dy - sin * rays.dx)
