@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every parameter of the node, once: name, type, default, range and description.
+
+``Settings`` is the one table. The node declares its parameters from it and reads them back
+into it; ``python -m hydra_ros.parameters`` prints it as a Markdown table, with ``--yaml`` as
+the file ``config/default.yaml``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter as RosParameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One line of the table; ``minimum`` and ``maximum`` include their values."""
+
+    name: str = ""
+    default: bool | int | float | str = 0
+    description: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+
+    @property
+    def type_name(self) -> str:
+        """Type as ROS calls it."""
+        names = {bool: "bool", int: "int", float: "double", str: "string"}
+        return names[type(self.default)]
+
+    @property
+    def accepted(self) -> str:
+        """Accepted values in words, "" where the type says all."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.minimum is None:
+            return ""
+        if self.maximum is None:
+            return f"{self.minimum} or more"
+        return f"{self.minimum} to {self.maximum}"
+
+    def check(self, value: Any) -> str | None:
+        """Return why a value is refused, None where it is accepted."""
+        if self.choices and value not in self.choices:
+            return f"{self.name} is {value!r}; accepted: {', '.join(self.choices)}"
+        if self.minimum is not None and not value >= self.minimum:
+            return f"{self.name} is {value}; accepted: {self.accepted}"
+        if self.maximum is not None and not value <= self.maximum:
+            return f"{self.name} is {value}; accepted: {self.accepted}"
+        if self.name == "chunk_frames" and value != 0 and value % 4 != 1:
+            return f"chunk_frames is {value}; accepted: 0 or 1 + 4 k (1, 5, 9, ... 17, ... 77)"
+        return None
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return the ROS descriptor."""
+        from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+        message = ParameterDescriptor(
+            name=self.name, description=self.description, read_only=self.read_only
+        )
+        message.additional_constraints = f"accepted: {self.accepted}" if self.choices else ""
+        if self.minimum is not None and self.maximum is not None:
+            limits = {"from_value": self.minimum, "to_value": self.maximum}
+            if isinstance(self.default, float):
+                message.floating_point_range = [FloatingPointRange(**limits)]
+            else:
+                message.integer_range = [IntegerRange(**limits)]
+        return message
+
+
+def parameter(default: Any, description: str, **options: Any) -> Any:
+    """Return the dataclass field of a parameter; ``options`` are those of ``Parameter``."""
+    description = " ".join(textwrap.dedent(description).split())
+    line = Parameter(default=default, description=description, **options)
+    return dataclasses.field(default=default, metadata={"parameter": line})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The values of all parameters at one time."""
+
+    mode: str = parameter(
+        "lockstep",
+        """lockstep: time advances only with commands, one commanded pose is one frame, and the
+        same commands give the same frames. realtime: time follows the wall clock, and the last
+        command is followed or held.""",
+        choices=("lockstep", "realtime"),
+        read_only=True,
+    )
+    model: str = parameter(
+        "default", "Weights: 'default' or the path of a model folder.", read_only=True
+    )
+    device: str = parameter(
+        "auto", "Device the model runs on: auto, cpu, cuda, cuda:1, ...", read_only=True
+    )
+    dtype: str = parameter(
+        "auto",
+        "Number format the model runs in.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        read_only=True,
+    )
+    sampler_steps: int = parameter(
+        0,
+        "Sampling steps per chunk; 0 takes the model's own number.",
+        minimum=0,
+        maximum=1000,
+        read_only=True,
+    )
+    autostart: bool = parameter(
+        True,
+        """Configure and activate by itself when the node starts; false leaves the transitions
+        to a lifecycle manager.""",
+        read_only=True,
+    )
+    start_source: str = parameter(
+        "procedural",
+        """World started on the first activation and by a reset without a source: 'procedural',
+        the name of a clip in clips_folder, or 'none' (activation starts no world).""",
+    )
+    seed: int = parameter(
+        0,
+        "Seed of that world: its scene, if procedural, and the sampler's noise.",
+        minimum=0,
+        maximum=2**63 - 1,
+    )
+    prompt: str = parameter(
+        "", "Caption of that world; empty takes the clip's own caption, if it has one."
+    )
+    procedural_family: str = parameter(
+        "look_away", "Kind of scene and camera path a procedural world starts from."
+    )
+    clips_folder: str = parameter(
+        "",
+        """Folder of the clips a reset may name: NAME.mp4 with camNAME.json (and a line of
+        caption.txt), or a folder NAME. Empty: no clips.""",
+    )
+    chunk_frames: int = parameter(
+        0,
+        """Longest chunk of frames simulated at once, 1 + 4 k. 0 takes the model's longest in
+        lockstep and 17 in realtime, where a shorter chunk means a lower latency.""",
+        minimum=0,
+        maximum=4001,
+    )
+    lockstep_timeout: float = parameter(
+        0.5,
+        """Lockstep: single poses and velocities are collected until they fill a chunk or until
+        none came for so many seconds; then they are simulated. A path is simulated at once.""",
+        minimum=0.02,
+        maximum=3600.0,
+    )
+    playback_speed: float = parameter(
+        1.0,
+        """Lockstep: how many times the frame rate frames are published at, at most; 0 publishes
+        each as soon as it is there.""",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    max_pending_frames: int = parameter(
+        1500,
+        "Most frames that may be commanded ahead; commands beyond are dropped with a warning.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    max_linear_speed: float = parameter(
+        2.0,
+        """Speed limit in m/s of velocities, and in realtime of the way to a commanded pose;
+        paths, and poses in lockstep, are followed as they are.""",
+        minimum=0.001,
+        maximum=1000.0,
+    )
+    max_angular_speed: float = parameter(
+        2.0, "Speed limit in rad/s of the same.", minimum=0.001, maximum=1000.0
+    )
+    cmd_vel_type: str = parameter(
+        "auto",
+        """Message type of cmd_vel: Twist, TwistStamped, or whichever is being published (Twist
+        until a publisher of the other appears).""",
+        choices=("auto", "twist", "twist_stamped"),
+        read_only=True,
+    )
+    cmd_vel_timeout: float = parameter(
+        0.5,
+        """Realtime: seconds for which the last velocity is held; it is always held for the one
+        chunk it first reaches.""",
+        minimum=0.0,
+        maximum=3600.0,
+    )
+    world_frame: str = parameter(
+        "map",
+        """Name of the world frame: of a procedural world its own (z up), of a clip the camera
+        file's, converted to metres and REP-103 axes (z up, right-handed).""",
+        read_only=True,
+    )
+    camera_frame: str = parameter(
+        "camera_link", "Name of the camera's body frame (x forward, z up).", read_only=True
+    )
+    optical_frame: str = parameter(
+        "camera_optical_frame",
+        "Name of the camera's optical frame (z forward, y down).",
+        read_only=True,
+    )
+    pose_convention: str = parameter(
+        "body",
+        """What poses in the world frame are poses of, on pose_cmd, path_cmd and camera/pose:
+        the camera body (x forward) or its optical frame (z forward).""",
+        choices=("body", "optical"),
+        read_only=True,
+    )
+    publish_compressed: bool = parameter(
+        True, "Publish JPEG images on camera/image_raw/compressed while someone subscribes."
+    )
+    jpeg_quality: int = parameter(90, "Quality of those images.", minimum=1, maximum=100)
+    publish_clock: bool = parameter(
+        False,
+        """Publish simulated time on /clock, and stamp frames with it: for nodes that run with
+        use_sim_time. Otherwise frames are stamped by the node's clock in realtime, and in
+        lockstep with simulated time counted from the node's clock at the start of the world.""",
+        read_only=True,
+    )
+
+
+def table() -> list[Parameter]:
+    """Return all parameters in the order of ``Settings``."""
+    return [
+        dataclasses.replace(field.metadata["parameter"], name=field.name)
+        for field in dataclasses.fields(Settings)
+    ]
+
+
+def check(parameters: Iterable[RosParameter]) -> str | None:
+    """Return why new values of parameters are refused, None where all are accepted."""
+    known = {line.name: line for line in table()}
+    for new in parameters:
+        reason = known[new.name].check(new.value) if new.name in known else None
+        if reason:
+            return reason
+    return None
+
+
+def declare(node: Node) -> None:
+    """Declare all parameters on a node."""
+    for line in table():
+        node.declare_parameter(line.name, line.default, line.descriptor())
+
+
+def read(node: Node) -> Settings:
+    """Return the node's present values.
+
+    Raises:
+        ValueError: a value that the table does not accept.
+    """
+    values = node.get_parameters([line.name for line in table()])
+    reason = check(values)
+    if reason:
+        raise ValueError(f"parameter {reason}")
+    return Settings(**{value.name: value.value for value in values})
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def as_markdown() -> str:
+    """Return the table in Markdown."""
+    lines = [
+        "| parameter | type | default | accepted | fixed at start | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for line in table():
+        fixed = "yes" if line.read_only else ""
+        lines.append(
+            f"| `{line.name}` | {line.type_name} | `{_literal(line.default)}` | {line.accepted} "
+            f"| {fixed} | {line.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def as_yaml() -> str:
+    """Return a parameter file with every default, explained."""
+    lines = [
+        "# Every parameter of hydra_simulator with its default.",
+        "# Written by: python -m hydra_ros.parameters --yaml",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for line in table():
+        text = line.description + (f" ({line.accepted})" if line.accepted else "")
+        lines.extend(f"    # {part}" for part in textwrap.wrap(text, 92))
+        lines.append(f"    {line.name}: {_literal(line.default)}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_yaml() if "--yaml" in sys.argv[1:] else as_markdown())

@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A loaded model and the world that runs in it: commands in, chunks to the simulation thread.
+
+The session decides what happens next; it computes nothing and never waits. All of it belongs
+to the executor's thread: what other threads report comes back through ``post``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from hydra_ros.commands import Command, CommandError
+from hydra_ros.diagnostics import Counters, Status
+from hydra_ros.frame_publisher import FramePublisher
+from hydra_ros.parameters import Settings
+from hydra_ros.planners import LockstepPlanner, Planner, PlannerSettings, RealtimePlanner
+from hydra_ros.simulation_thread import (
+    Cancelled,
+    FrameBatch,
+    SimulationThread,
+    StepResult,
+    WorldFacts,
+)
+from hydra_ros.starting_world import ContextFormat, StartingWorld, starting_world
+
+REALTIME_CHUNK = 17  # frames; about one second
+
+# Frames that must still wait when the next chunk's first frame comes, against jitter.
+SPARE_FRAMES = 2
+
+
+class Session:
+    """Wires commands, planner, simulation thread and publisher together.
+
+    Args:
+        settings: the node's parameters; replaced as they change.
+        load: builds the world on the simulation thread.
+        publisher: publishes the frames of the world that runs.
+        on_frames: gets the frames, on the simulation thread, and gives them to the publisher.
+        post: runs a function soon on the executor's thread; may be called from any thread.
+        counters: counts what was dropped.
+        logger: the node's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[Callable[..., None]], Any],
+        publisher: FramePublisher,
+        on_frames: Callable[[FrameBatch], None],
+        post: Callable[[Callable[[], None]], None],
+        counters: Counters,
+        logger: RcutilsLogger,
+    ) -> None:
+        self.settings = settings
+        self.active = False
+        self._world = ""  # description of the world that runs
+        self._problem = ""
+        self._chunk_seconds = 0.0
+        self._step_factor: float | None = None  # seconds simulated per second of computing
+        self._publisher = publisher
+        self._post = post
+        self._counters = counters
+        self._logger = logger
+        self._thread = SimulationThread(load, on_frames)
+        self._preparer = ThreadPoolExecutor(1, "starting-world", initializer=_use_one_core)
+        self._facts: WorldFacts | None = None
+        self._planner: Planner | None = None
+        self._held: deque[Command] = deque()
+        self._starts: list[Future[StartingWorld]] = []  # asked for and not yet answered
+        self._resets = 0  # of these, those that have reached the simulation thread
+        self._run = 0
+        self._step: Future[StepResult] | None = None
+        self._stalled = False  # a step failed: realtime waits for the next command
+        self._first_frame_seconds: deque[float] = deque(maxlen=3)
+
+    @property
+    def loaded(self) -> Future[WorldFacts]:
+        """Done when the model is loaded, or failed with what went wrong."""
+        return self._thread.loaded
+
+    @property
+    def facts(self) -> WorldFacts | None:
+        """The world after the last thing that happened to it; None before the model is loaded."""
+        return self._facts
+
+    @property
+    def state(self) -> str:
+        """What the session does: starting, running or no world."""
+        if self._starts:
+            return "starting"
+        return "running" if self._planner else "no world"
+
+    def status(self) -> Status:
+        """Return what /diagnostics says."""
+        facts, publisher = self._facts, self._publisher
+        factor = self._step_factor
+        if factor is not None and self.settings.mode == "realtime":
+            factor = publisher.rate.rate(time.monotonic()) / facts.fps
+        return Status(
+            state=self.state if self.active else "inactive",
+            mode=self.settings.mode,
+            counters=self._counters,
+            model=facts.name,
+            device=facts.device,
+            world=self._world,
+            real_time_factor=factor,
+            latency=publisher.latency,
+            chunk_seconds=self._chunk_seconds,
+            simulated_time=facts.time,
+            memory_size=facts.memory_size,
+            memory_bytes=facts.memory_bytes,
+            frames_published=publisher.published,
+            frames_waiting=publisher.waiting,
+            frames_commanded=self._commanded_frames(),
+            problem=self._problem,
+        )
+
+    def model_loaded(self, facts: WorldFacts) -> None:
+        """Go on after ``loaded`` is done."""
+        self._facts = facts
+        self.check_settings(self.settings)
+
+    def check_settings(self, settings: Settings) -> None:
+        """Check parameters against the loaded model.
+
+        Raises:
+            ValueError: one that this model does not allow.
+        """
+        if self._facts and settings.chunk_frames > self._facts.max_chunk_frames:
+            raise ValueError(
+                f"chunk_frames is {settings.chunk_frames}; the model {self._facts.name!r} makes "
+                f"at most {self._facts.max_chunk_frames} frames at once"
+            )
+
+    def change_settings(self, settings: Settings) -> None:
+        """Take over changed parameters; they hold for what is planned from now on."""
+        self.settings = settings
+        if self._planner:
+            self._planner.settings = self._planner_settings()
+
+    def activate(self) -> None:
+        """Let time go on; the first time, start the configured world."""
+        self.active = True
+        source = self.settings.start_source
+        if not self._planner and not self._starts and source != "none":
+            start = self.start_world("", 0, "")
+            start.add_done_callback(self._report_failed_start)
+        self.pump()
+
+    def deactivate(self) -> None:
+        """Pause: the chunk that is being simulated is finished, nothing follows it."""
+        self.active = False
+
+    def close(self) -> None:
+        """Abandon everything and free the model."""
+        self.active = False
+        self._publisher.drop_run()
+        self._preparer.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
+        for start in self._starts:
+            start.set_exception(Cancelled("the simulator was shut down or cleaned up"))
+        self._starts.clear()
+        self._planner = None
+
+    # --- Worlds ---
+
+    def start_world(self, source: str, seed: int, prompt: str) -> Future[StartingWorld]:
+        """Start a world: "procedural", a clip's name, or "" for the configured source.
+
+        Seed 0 with an empty source is the configured seed; an empty prompt the configured one.
+        The future is answered on the executor's thread. The running world goes on until the
+        new one's context is there; if that fails, nothing has changed.
+        """
+        settings = self.settings
+        if not source:
+            source, seed = settings.start_source, seed or settings.seed
+        started: Future[StartingWorld] = Future()
+        self._starts.append(started)
+        facts = self._facts
+        prepared = self._preparer.submit(
+            starting_world,
+            source,
+            ContextFormat(
+                frames=facts.context_frames,
+                height=facts.height,
+                width=facts.width,
+                fps=facts.fps,
+                fov_x=facts.fov_x,
+            ),
+            seed=seed,
+            prompt=prompt or settings.prompt,
+            family=settings.procedural_family,
+            clips_folder=settings.clips_folder,
+        )
+        prepared.add_done_callback(
+            lambda done: self._post(lambda: self._context_prepared(done, started))
+        )
+        return started
+
+    def _context_prepared(
+        self, prepared: Future[StartingWorld], started: Future[StartingWorld]
+    ) -> None:
+        if started.done():
+            return  # closed meanwhile
+        if prepared.exception():
+            self._answer(started, error=prepared.exception())
+            return
+        context = prepared.result()
+        self._counters.dropped += self._commanded_frames()
+        self._run += 1
+        self._resets += 1
+        self._publisher.drop_run()
+        reset = self._thread.reset(context)
+        reset.add_done_callback(
+            lambda done: self._post(lambda: self._world_reset(done, context, started))
+        )
+
+    def _world_reset(
+        self,
+        reset: Future[WorldFacts],
+        context: StartingWorld,
+        started: Future[StartingWorld],
+    ) -> None:
+        if started.done():
+            return
+        self._resets -= 1
+        if not reset.exception():
+            self._facts = reset.result()
+            self._world = context.description
+            self._problem = ""
+            self._logger.info(f"started {context.description}")
+        if self._facts.pose is not None and not self._resets:
+            # The new world, or the old one where the new one's context was refused.
+            self._begin_run()
+        self._answer(started, result=context, error=reset.exception())
+
+    def _commanded_frames(self) -> int:
+        return self._planner.pending_frames if self._planner else 0
+
+    def _begin_run(self) -> None:
+        facts = self._facts
+        kind = LockstepPlanner if self.settings.mode == "lockstep" else RealtimePlanner
+        self._planner = kind(1.0 / facts.fps, self._planner_settings())
+        self._planner.restart(facts.pose)
+        self._stalled = False
+        self._publisher.start_run(self._run, facts)
+
+    def _answer(
+        self,
+        started: Future[StartingWorld],
+        result: StartingWorld | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        self._starts.remove(started)
+        if error:
+            started.set_exception(error)
+        else:
+            started.set_result(result)
+        self._take_held()
+        self.pump()
+
+    def _report_failed_start(self, started: Future[StartingWorld]) -> None:
+        error = started.exception()
+        if error and not isinstance(error, Cancelled):
+            self._problem = f"no world was started: {error}"
+            self._logger.error(self._problem)
+
+    # --- Commands ---
+
+    def add(self, command: Command) -> None:
+        """Take a checked command.
+
+        Raises:
+            CommandError: it cannot be followed now.
+        """
+        if not self.active:
+            raise CommandError("not active", "the simulator is not active; activate it first")
+        if self._resets or (self._starts and not self._planner):
+            # Where the camera will be is not known yet.
+            if len(self._held) >= self.settings.max_pending_frames:
+                raise CommandError(
+                    "queue full", "too many commands while a world is being started; dropped"
+                )
+            self._held.append(command)
+            return
+        if not self._planner:
+            raise CommandError("no world", "no world was started; call ~/reset first")
+        self._planner.add(command, time.monotonic(), self._publisher.shown_pose)
+        self._stalled = False
+        self.pump()
+
+    def idle(self, seconds: float) -> None:
+        """Note that so much time went by; short lockstep chunks are completed by it."""
+        if self.active and self._planner:
+            self._planner.idle(seconds)
+            self.pump()
+
+    def _take_held(self) -> None:
+        if self._resets or (self._starts and not self._planner):
+            return
+        held, self._held = self._held, deque()
+        for command in held:
+            try:
+                self.add(command)
+            except CommandError as error:
+                self._counters.dropped += 1
+                self._logger.error(f"a command that waited for the world was refused: {error}")
+
+    def _planner_settings(self) -> PlannerSettings:
+        settings = self.settings
+        longest = self._facts.max_chunk_frames
+        default = longest if settings.mode == "lockstep" else min(REALTIME_CHUNK, longest)
+        return PlannerSettings(
+            chunk_frames=settings.chunk_frames or default,
+            max_linear_speed=settings.max_linear_speed,
+            max_angular_speed=settings.max_angular_speed,
+            cmd_vel_timeout=settings.cmd_vel_timeout,
+            lockstep_timeout=settings.lockstep_timeout,
+            max_pending_frames=settings.max_pending_frames,
+        )
+
+    # --- Steps ---
+
+    def pump(self) -> None:
+        """Give the simulator its next chunk, if it is idle and the chunk is wanted now."""
+        if not self.active or self._step or self._resets or not self._planner or self._stalled:
+            return
+        if self._publisher.waiting > self._frames_ahead():
+            return
+        chunk = self._planner.next_chunk(time.monotonic())
+        if chunk is None:
+            return
+        self._step = self._thread.step(chunk.poses, run=self._run, commanded=chunk.commanded)
+        self._step.add_done_callback(lambda done: self._post(lambda: self._stepped(done)))
+
+    def _frames_ahead(self) -> int:
+        """Return how many frames may wait when the next chunk is begun."""
+        if self.settings.mode == "lockstep":
+            return self._planner.settings.chunk_frames
+        # As late as is safe: what is planned later follows newer commands.
+        needed = max(self._first_frame_seconds, default=0.0) * self._facts.fps
+        return int(np.ceil(needed)) + SPARE_FRAMES
+
+    def _stepped(self, step: Future[StepResult]) -> None:
+        self._step = None
+        error = step.exception()
+        if error is None:
+            result = step.result()
+            self._facts = result.facts
+            self._problem = ""
+            self._chunk_seconds = result.seconds
+            self._first_frame_seconds.append(result.first_frame_seconds)
+            self._step_factor = result.frames / self._facts.fps / max(result.seconds, 1e-6)
+        elif not isinstance(error, Cancelled) and self._planner:
+            self._problem = f"a chunk failed, and what was commanded is dropped: {error!r}"
+            self._logger.error(self._problem)
+            self._counters.dropped += self._commanded_frames()
+            self._planner.restart(self._facts.pose)
+            self._stalled = self.settings.mode == "realtime"
+        self.pump()
+
+
+def _use_one_core() -> None:
+    """Let this thread compute on one core: the others belong to the world that runs."""
+    import torch
+
+    torch.set_num_threads(1)

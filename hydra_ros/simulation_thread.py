@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one thread that owns the model: requests in, frames out.
+
+Nothing else touches the ``World``. Requests are served in order and answered through
+``concurrent.futures.Future``; frames leave through a callback as they are decoded, on this
+thread. ``cancel`` abandons the steps that run or wait, between two sampling steps or frames;
+an abandoned or failed step leaves no trace in the world's memory.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Cancelled(Exception):
+    """A request that was abandoned before it was complete."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldFacts:
+    """What the rest of the node may know of the world, as of one moment.
+
+    ``pose`` [4, 4] is the optical frame of the last committed frame, ``time`` its simulated
+    time in seconds; both None and 0 before the first reset.
+    """
+
+    name: str
+    device: str
+    height: int
+    width: int
+    fps: float
+    fov_x: float
+    context_frames: int
+    max_chunk_frames: int
+    pose: np.ndarray | None
+    time: float
+    memory_size: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameBatch:
+    """Decoded frames of one step: uint8 [N, H, W, 3], poses [N, 4, 4], simulated times [N] s.
+
+    ``run`` counts the worlds that were started, so that late frames of a world that was
+    replaced are told apart. ``commanded`` is the steady time of the newest command that shaped
+    them, with a step's first frame only.
+    """
+
+    run: int
+    frames: np.ndarray
+    poses: np.ndarray
+    times: np.ndarray
+    commanded: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """A committed step: the world after it, seconds it took, and seconds to its first frame."""
+
+    facts: WorldFacts
+    frames: int
+    seconds: float
+    first_frame_seconds: float
+
+
+class Context(Protocol):
+    """What a world starts from (see ``starting_world.StartingWorld``)."""
+
+    frames: np.ndarray
+    poses: np.ndarray
+    prompt: str
+    seed: int
+    fov_x: float | None
+
+
+class SimulationThread:
+    """Runs a world on a thread of its own.
+
+    Args:
+        load: builds the world, on this thread; gets a function that raises ``Cancelled`` when
+            the thread is asked to stop, to be called now and then.
+        on_frames: gets every ``FrameBatch``, on this thread, and must not block.
+    """
+
+    def __init__(
+        self, load: Callable[[Callable[..., None]], Any], on_frames: Callable[[FrameBatch], None]
+    ) -> None:
+        self._on_frames = on_frames
+        self._requests: queue.SimpleQueue[tuple[Future, Callable[[], Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._generation = 0  # of steps: raised by cancel()
+        self._stopping = False
+        self._world: Any = None
+        self._device = ""
+        self._thread = threading.Thread(target=self._serve, name="simulation")
+        self._thread.start()
+        self.loaded: Future[WorldFacts] = self._submit(lambda: self._load(load))
+
+    def reset(self, context: Context) -> Future[WorldFacts]:
+        """Start a world from a context clip, abandoning the steps of the former one."""
+        self.cancel()
+        return self._submit(lambda: self._reset(context))
+
+    def step(
+        self, poses: np.ndarray, *, run: int = 0, commanded: float | None = None
+    ) -> Future[StepResult]:
+        """Simulate the frames at the optical poses [T, 4, 4], T = 1 + 4 k.
+
+        The future fails with ``Cancelled``, or with what the world raised.
+        """
+        generation = self._generation
+        return self._submit(lambda: self._step(poses, run, commanded, generation))
+
+    def cancel(self) -> None:
+        """Abandon the steps that run or wait."""
+        self._generation += 1
+
+    def close(self) -> None:
+        """Abandon everything, free the world and end the thread."""
+        self._stopping = True
+        self.cancel()
+        self._requests.put(None)
+        self._thread.join()
+
+    def _submit(self, work: Callable[[], Any]) -> Future:
+        future: Future = Future()
+        self._requests.put((future, work))
+        return future
+
+    def _serve(self) -> None:
+        while (request := self._requests.get()) is not None:
+            future, work = request
+            if self._stopping:
+                future.set_exception(Cancelled("the simulator stops"))
+                continue
+            try:
+                result = work()
+            except BaseException as error:  # belongs to whoever asked
+                # Without the frames of the call, which hold its tensors.
+                future.set_exception(error.with_traceback(None))
+            else:
+                future.set_result(result)
+        self._world = None
+        _free_device_memory(self._device)
+
+    def _load(self, load: Callable[[Callable[..., None]], Any]) -> WorldFacts:
+        def check(*_: object) -> None:
+            if self._stopping:
+                raise Cancelled("the simulator stops")
+
+        self._world = load(check)
+        self._device = str(getattr(self._world, "device", ""))
+        return self._facts()
+
+    def _reset(self, context: Context) -> WorldFacts:
+        self._world.reset(
+            context.frames, context.poses, context.prompt, seed=context.seed, fov_x=context.fov_x
+        )
+        return self._facts()
+
+    def _step(
+        self, poses: np.ndarray, run: int, commanded: float | None, generation: int
+    ) -> StepResult:
+        def cancelled() -> bool:
+            return self._generation != generation
+
+        def on_frames(first: int, frames: np.ndarray) -> None:
+            if cancelled():
+                raise Cancelled("the step was abandoned")
+            nonlocal first_frame_at
+            first_frame_at = first_frame_at or time.monotonic()
+            indices = np.arange(first, first + len(frames))
+            self._on_frames(
+                FrameBatch(
+                    run=run,
+                    frames=frames,
+                    poses=poses[indices],
+                    times=start + (indices + 1) / fps,
+                    commanded=commanded if first == 0 else None,
+                )
+            )
+
+        if cancelled():
+            raise Cancelled("the step was abandoned")
+        fps, start = self._world.config.video.fps, self._world.time
+        started, first_frame_at = time.monotonic(), 0.0
+        try:
+            self._world.step(poses, on_frames=on_frames, cancelled=cancelled)
+        except Exception as error:
+            if cancelled():
+                raise Cancelled("the step was abandoned") from error
+            raise
+        ended = time.monotonic()
+        return StepResult(
+            facts=self._facts(),
+            frames=len(poses),
+            seconds=ended - started,
+            first_frame_seconds=(first_frame_at or ended) - started,
+        )
+
+    def _facts(self) -> WorldFacts:
+        world, config = self._world, self._world.config
+        return WorldFacts(
+            name=config.name,
+            device=self._device,
+            height=config.video.height,
+            width=config.video.width,
+            fps=config.video.fps,
+            fov_x=config.video.fov_x,
+            context_frames=config.context_frames,
+            max_chunk_frames=world.max_chunk_frames,
+            pose=world.pose if world.ready else None,
+            time=world.time if world.ready else 0.0,
+            memory_size=world.memory_size if world.ready else 0,
+            memory_bytes=world.memory_bytes if world.ready else 0,
+        )
+
+
+def _free_device_memory(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
