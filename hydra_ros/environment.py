@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-# FastDDS 2.14 (Jazzy) reads only the first name, FastDDS 3 (Kilted and later) the second.
+# FastDDS 2 (Jazzy) reads only the first. FastDDS 3 (Kilted and later) reads the second, still
+# reads the first with a warning, and calls it an error when both are set.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 # With any of these a user has chosen transports; FastDDS also reads the files from the
@@ -45,6 +47,13 @@ def use_dds_profile(environment: MutableMapping[str, str] = os.environ) -> Path 
         if Path(name).is_file():
             return Path(name).absolute()
     profile = share_folder("config", "fastdds.xml")
-    for name in PROFILE_VARIABLES:
-        environment[name] = str(profile)
+    environment[profile_variable(environment)] = str(profile)
     return profile
+
+
+def profile_variable(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the variable that the installed FastDDS takes its profile from."""
+    prefixes = [sys.prefix, *environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep)]
+    # The ROS package is called fastrtps up to FastDDS 2.
+    version_3 = any(Path(prefix, "share", "fastdds").is_dir() for prefix in prefixes if prefix)
+    return PROFILE_VARIABLES[version_3]

@@ -2,6 +2,7 @@
 """`colcon build` installs the interfaces, both Python packages, the weights and the executables."""
 
 import json
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_colcon_build_installs_the_whole_package(
     assert all(place.startswith(str(prefix)) for place in places.values()), places
 
     for executable in ("hydra_simulator", "hydra-ros"):
-        assert (prefix / "lib" / "hydra_ros" / executable).is_file()
+        assert os.access(prefix / "lib" / "hydra_ros" / executable, os.X_OK)
     command = prefix / "lib" / "hydra_ros" / "hydra-ros"
     assert "hydra-ros 0." in run(
         [python, "-S", str(command), "--version"], env=installed, cwd=tmp_path

@@ -2,6 +2,7 @@
 """`pip install .` works in a plain virtual environment, and pins agree with one another."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_pip_install_into_a_plain_environment(
     version = run([str(venv / "bin" / "hydra-ros"), "--version"], env=clean_environment)
     assert version.split() == ["hydra-ros", metadata.version("hydra_ros")]
     for executable in ("bin/hydra_simulator", "lib/hydra_ros/hydra_simulator"):
-        assert (venv / executable).is_file()
+        assert os.access(venv / executable, os.X_OK)
 
     run([python, "-m", "pip", "uninstall", "--yes", "hydra_ros"], env=clean_environment)
     left = [path for path in venv.rglob("*hydra*") if path.is_file()]

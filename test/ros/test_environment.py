@@ -23,11 +23,19 @@ rclpy.shutdown()
 """
 
 
-def test_profile_is_set_under_both_names():
-    environment = {}
+@pytest.mark.parametrize(
+    ("package", "name"), zip(["fastrtps", "fastdds"], PROFILE_VARIABLES, strict=True)
+)
+def test_profile_is_set_under_the_name_that_the_installed_fastdds_reads(
+    package, name, tmp_path, monkeypatch
+):
+    (tmp_path / "share" / package).mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    environment = {"AMENT_PREFIX_PATH": f"/overlay:{tmp_path}"}
     profile = use_dds_profile(environment)
     assert profile == share_folder("config", "fastdds.xml")
-    assert environment == {name: str(profile) for name in PROFILE_VARIABLES}
+    assert environment.pop(name) == str(profile)
+    assert list(environment) == ["AMENT_PREFIX_PATH"]
 
 
 @pytest.mark.parametrize("name", PROFILE_VARIABLES)
