@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,6 +95,7 @@ def render_core(
     width: int,
     focal: float,
     supersample: int,
+    at_once: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shade every ray: element-wise operations only, so that it compiles into few kernels.
 
@@ -102,12 +104,12 @@ def render_core(
     ids uint8 and the depth float32 [F, H * W].
     """
     rays = make_rays(camera_to_world, height, width, focal, supersample)
-    depth, surface = first_surface(rays, geometry)
-    colors = shade(rays, depth, surface, geometry, looks, 1 / (focal * supersample))
+    depth, surface = first_surface(rays, geometry, at_once)
+    colors = shade(rays, depth, surface, geometry, looks, 1 / (focal * supersample), at_once)
     red, green, blue = ((c.clamp(0, 1) * 255 + 0.5).to(torch.uint8) for c in colors)
     if supersample > 1:
         rays = make_rays(camera_to_world, height, width, focal)
-        depth, surface = first_surface(rays, geometry)
+        depth, surface = first_surface(rays, geometry, at_once)
     first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
     ids = (torch.div(surface - first_subject, 2, rounding_mode="floor") + 1).clamp(min=0)
     return red, green, blue, ids.to(torch.uint8), depth
@@ -120,7 +122,8 @@ def compile_core(**options: Any) -> Core:
     write their intermediates to memory, so they are raised.
     """
     limits = {"max_fusion_size": 4096, "realize_opcount_threshold": 200}
-    return torch.compile(render_core, fullgraph=True, dynamic=False, options={**limits, **options})
+    at_once = partial(render_core, at_once=True)
+    return torch.compile(at_once, fullgraph=True, dynamic=False, options={**limits, **options})
 
 
 def pack_geometry(scenes: Scenes, times: Tensor) -> Geometry:

@@ -25,6 +25,7 @@ from hydra_model.procedural.visibility import (
     Geometry,
     Rays,
     away_from_zero,
+    pieces,
 )
 
 Color = tuple[Tensor, Tensor, Tensor]
@@ -51,15 +52,16 @@ class Looks(NamedTuple):
 
 
 def shade(
-    rays: Rays, depth: Tensor, surface: Tensor, geometry: Geometry, looks: Looks, pixel: float
-) -> Color:
+    rays: Rays, depth: Tensor, surface: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float, at_once: bool,
+) -> Color:  # fmt: skip
     """Return red, green and blue in [0, 1], each [F, P]; ``pixel`` is 1 / focal length."""
     x, y, z = (o + depth * d for o, d in zip(rays[:3], rays[3:], strict=True))
     first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
     sky = _sky(rays, looks)
     horizon = _spread_color(looks.sky_colors[:, 1])
     haze = 1 - torch.exp(-depth.clamp(max=FAR) / HAZE_DISTANCE)
-    ground = _ground(rays, depth, x, y, geometry, looks, pixel)
+    ground = _ground(rays, depth, x, y, geometry, looks, pixel, at_once)
     ground = _blend(ground, horizon, haze)
     block = _block(x, y, z, depth, surface, geometry, looks, pixel)
     block = _blend(block, horizon, haze * 0.7)
@@ -110,8 +112,9 @@ def _light(nx: Tensor, ny: Tensor, nz: Tensor, looks: Looks) -> Tensor:
 
 
 def _ground(
-    rays: Rays, depth: Tensor, x: Tensor, y: Tensor, geometry: Geometry, looks: Looks, pixel: float
-) -> Color:
+    rays: Rays, depth: Tensor, x: Tensor, y: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float, at_once: bool,
+) -> Color:  # fmt: skip
     angle, cell, stripes = _spread_color(looks.ground_pattern)
     along = angle.cos() * x + angle.sin() * y
     across = angle.cos() * y - angle.sin() * x
@@ -130,25 +133,24 @@ def _ground(
     base, other, patch_color = (_spread_color(looks.ground_colors[:, i]) for i in range(3))
     color = _blend(base, other, 0.5 + 0.5 * wave)
     color = _blend(color, _scale(patch_color, 1 - 0.12 * wave), patch)
-    return _scale(color, (1 + 0.13 * tint) * _contact_shadow(x, y, geometry))
+    return _scale(color, (1 + 0.13 * tint) * _contact_shadow(x, y, geometry, at_once))
 
 
-def _contact_shadow(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
+def _contact_shadow(x: Tensor, y: Tensor, geometry: Geometry, at_once: bool) -> Tensor:
     """Darken the ground under the subjects and around the feet of the blocks."""
     light = torch.ones_like(x)
-    for i in range(geometry.subjects.shape[1]):
-        subject = geometry.subjects[:, i, :, None]
-        dx, dy = x - subject[:, 0], y - subject[:, 1]
-        radius = 1.25 * subject[:, 5]
-        outside = (dx * dx + dy * dy) / (radius * radius)
-        light = light * (1 - 0.55 * (1.6 - outside).clamp(0, 1))
-    for i in range(geometry.blocks.shape[1]):
-        cx, cy, half_x, half_y, _, cos, sin = geometry.blocks[:, i, :, None].unbind(1)
-        dx, dy = x - cx, y - cy
+    for _, some in pieces(geometry.subjects, at_once):
+        centre_x, centre_y, _, _, _, body = some[..., None].unbind(2)
+        dx, dy = x[:, None] - centre_x, y[:, None] - centre_y
+        outside = (dx * dx + dy * dy) / (1.25 * body).square()
+        light = light * (1 - 0.55 * (1.6 - outside).clamp(0, 1)).prod(1)
+    for _, some in pieces(geometry.blocks, at_once):
+        cx, cy, half_x, half_y, _, cos, sin = some[..., None].unbind(2)
+        dx, dy = x[:, None] - cx, y[:, None] - cy
         u = ((cos * dx + sin * dy).abs() - half_x).clamp(min=0)
         v = ((cos * dy - sin * dx).abs() - half_y).clamp(min=0)
         near = (1 - 3 * (u + v)).clamp(min=0)
-        light = light * (1 - 0.4 * near * (half_x > 0))
+        light = light * (1 - 0.4 * near * (half_x > 0)).prod(1)
     return light
 
 

@@ -56,14 +56,14 @@ def make_rays(
     ``camera_to_world`` [F, 4, 4] is optical (x right, y down, z forward), ``focal`` in pixels
     of the coarse image.
     """
-    device = camera_to_world.device
-    u = torch.arange(width * scale, device=device, dtype=torch.float32)
-    v = torch.arange(height * scale, device=device, dtype=torch.float32)
-    x = ((u + 0.5) / scale - width / 2) / focal
-    y = (((v + 0.5) / scale - height / 2) / focal)[:, None]
-    m = camera_to_world[:, :3, :, None, None]  # [F, 3, 4, 1, 1]
-    direction = [(m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2]).flatten(1) for i in range(3)]
-    return Rays(*(m[:, i, 3, :, 0] for i in range(3)), *direction)
+    pixel = torch.arange(height * width * scale**2, device=camera_to_world.device)
+    column = pixel % (width * scale)
+    row = torch.div(pixel, width * scale, rounding_mode="floor")
+    x = ((column.to(torch.float32) + 0.5) / scale - width / 2) / focal  # [P]
+    y = ((row.to(torch.float32) + 0.5) / scale - height / 2) / focal
+    m = camera_to_world[:, :3, :, None]  # [F, 3, 4, 1]
+    direction = [m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(3)]
+    return Rays(*(m[:, i, 3] for i in range(3)), *direction)
 
 
 def away_from_zero(x: Tensor) -> Tensor:
@@ -71,8 +71,12 @@ def away_from_zero(x: Tensor) -> Tensor:
     return torch.where(x.abs() < 1e-7, 1e-7, x)
 
 
-def first_surface(rays: Rays, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Return depth [F, P] (FAR for the sky) and the surface met first, int32."""
+def first_surface(rays: Rays, geometry: Geometry, at_once: bool) -> tuple[Tensor, Tensor]:
+    """Return depth [F, P] (FAR for the sky) and the surface met first, int32.
+
+    ``at_once`` takes all primitives of a kind in one reduction, which a compiler turns into a
+    loop inside a kernel; otherwise they are taken one by one, which suits eager mode.
+    """
     inverse_z = 1 / away_from_zero(rays.dz)
     to_ground = -rays.oz * inverse_z
     on_ground = (to_ground > 0) & (to_ground < FAR)
@@ -80,27 +84,41 @@ def first_surface(rays: Rays, geometry: Geometry) -> tuple[Tensor, Tensor]:
     surface = on_ground.to(torch.int32)  # SKY or GROUND
 
     count = geometry.blocks.shape[1]
-    for i in range(count):
-        hit = _meet_block(rays, inverse_z, geometry.blocks[:, i])
-        nearer = hit < depth
-        depth = torch.where(nearer, hit, depth)
-        surface = torch.where(nearer, FIRST_BLOCK + i, surface)
-
-    for i in range(geometry.subjects.shape[1]):
-        x, y, _, _, height, radius = geometry.subjects[:, i, :, None].unbind(1)
-        body = _meet_ellipsoid(rays, x, y, BODY_CENTRE * height, radius, BODY_HALF * height)
+    for first, some in pieces(geometry.blocks, at_once):
+        hits = _meet_block(Rays(*(r[:, None] for r in rays)), inverse_z[:, None], some)
+        depth, surface = _keep_nearer(depth, surface, hits, FIRST_BLOCK + first, 1)
+    for first, some in pieces(geometry.subjects, at_once):
+        x, y, _, _, height, radius = some[..., None].unbind(2)
+        each = Rays(*(r[:, None] for r in rays))
+        body = _meet_ellipsoid(each, x, y, BODY_CENTRE * height, radius, BODY_HALF * height)
         head_radius = HEAD_RADIUS * height
-        head = _meet_ellipsoid(rays, x, y, HEAD_CENTRE * height, head_radius, head_radius)
-        for hit, part in ((body, 0), (head, 1)):
-            nearer = hit < depth
-            depth = torch.where(nearer, hit, depth)
-            surface = torch.where(nearer, FIRST_BLOCK + count + 2 * i + part, surface)
+        head = _meet_ellipsoid(each, x, y, HEAD_CENTRE * height, head_radius, head_radius)
+        number = FIRST_BLOCK + count + 2 * first
+        depth, surface = _keep_nearer(depth, surface, body, number, 2)
+        depth, surface = _keep_nearer(depth, surface, head, number + 1, 2)
     return depth, surface
 
 
-def _meet_block(rays: Rays, inverse_z: Tensor, block: Tensor) -> Tensor:
-    """Slab test in the block's own frame; FAR where the ray misses. ``block`` is [F, 7]."""
-    x, y, half_x, half_y, half_z, cos, sin = block[:, :, None].unbind(1)
+def pieces(primitives: Tensor, at_once: bool) -> list[tuple[int, Tensor]]:
+    """Split primitives [F, N, C] into (number of the first, piece): all, or one by one."""
+    if at_once:
+        return [(0, primitives)]
+    return list(enumerate(primitives.split(1, dim=1)))
+
+
+def _keep_nearer(
+    depth: Tensor, surface: Tensor, hits: Tensor, first: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Take the nearest of hits [F, N, P] where it is nearer than depth [F, P]."""
+    nearest, index = hits.min(dim=1)
+    nearer = nearest < depth
+    number = (first + step * index).to(torch.int32)
+    return torch.where(nearer, nearest, depth), torch.where(nearer, number, surface)
+
+
+def _meet_block(rays: Rays, inverse_z: Tensor, blocks: Tensor) -> Tensor:
+    """Slab test in the blocks' own frames, [F, N, P]; FAR where a ray misses. Blocks [F, N, 7]."""
+    x, y, half_x, half_y, half_z, cos, sin = blocks[..., None].unbind(2)
     px, py = rays.ox - x, rays.oy - y
     inverse_x = 1 / away_from_zero(cos * rays.dx + sin * rays.dy)
     inverse_y = 1 / away_from_zero(cos * rays.dy - sin * rays.dx)
