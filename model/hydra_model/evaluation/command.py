@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command behind ``hydra-ros evaluate`` and ``python -m hydra_model.evaluation``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = "measure a model on held-out procedural worlds against baselines"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="default",
+        help='model folder, "default" for the weights that come with the package, or '
+        '"untrained" for random ones',
+    )  # fmt: skip
+    parser.add_argument("--worlds", type=int, default=256, help="number of held-out worlds")
+    parser.add_argument(
+        "--first-seed", type=int, default=None, help="seed of the first world (default: 10^9)"
+    )
+    parser.add_argument(
+        "--steps", type=_steps, default=(2, 4, 8, 20), help="sampling step counts, by commas"
+    )
+    parser.add_argument("--batch", type=int, default=16, help="worlds at a time")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--family", default=None, help="one camera family instead of the mix")
+    parser.add_argument(
+        "--renderer", choices=("auto", "eager", "compiled"), default="auto",
+        help="how worlds are rendered; auto compiles on a GPU",
+    )  # fmt: skip
+    parser.add_argument("--shown", type=int, default=8, help="worlds on the picture sheets")
+    parser.add_argument("--output", type=Path, default=Path("evaluation"), help="folder to write")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate, write the report and print its tables last. Wrong input is a ``ValueError``."""
+    import torch
+
+    from hydra_model.config import ModelConfig
+    from hydra_model.evaluation import report
+    from hydra_model.evaluation.predictors import ModelPredictor, load_model, untrained_model
+    from hydra_model.evaluation.procedural import (
+        EVALUATION_SEEDS_START,
+        evaluate,
+        evaluation_seeds,
+        model_predictors,
+    )
+    from hydra_model.procedural import compile_core
+    from hydra_model.procedural.trajectories import family_index
+
+    if options.batch < 1:
+        raise ValueError(f"batch is {options.batch}; accepted is 1 or more")
+    if options.family is not None:
+        family_index(options.family)
+    start = EVALUATION_SEEDS_START if options.first_seed is None else options.first_seed
+    seeds = evaluation_seeds(options.worlds, start)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = (
+        untrained_model(ModelConfig.from_name("default"), device)
+        if options.model == "untrained"
+        else load_model(options.model, device)
+    )
+    compiled = options.renderer == "compiled"
+    compiled |= options.renderer == "auto" and device.startswith("cuda")
+    evaluation = evaluate(
+        seeds,
+        model.config,
+        model_predictors(model, options.steps),
+        model=model,
+        batch=min(options.batch, len(seeds)),
+        device=device,
+        family=options.family,
+        core=compile_core() if compiled else None,
+        shown=options.shown,
+        on_batch=_progress,
+    )
+    about = {
+        "model": str(options.model),
+        "name": model.config.name,
+        "shift": model.config.sampler.shift,
+        "device": device,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "family": options.family or "training mix",
+    }
+    own = ModelPredictor.name_for(model.config.sampler.steps)
+    pictured = own if own in evaluation.pictures else ModelPredictor.name_for(options.steps[0])
+    folder = report.write(evaluation, options.output, pictured=pictured, about=about)
+    print(f"written to {folder}\n")
+    print(report.markdown(evaluation))
+    return 0
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    try:
+        steps = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        steps = ()
+    if not steps or min(steps) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: accepted are numbers such as 2,4,8")
+    return steps
+
+
+def _progress(done: int, total: int) -> None:
+    print(f"{done} of {total} worlds", file=sys.stderr, flush=True)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compared: the model at several step counts, its ablations, and simple baselines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hydra_model.autoencoder import Autoencoder, fastest_dtype
+from hydra_model.config import ModelConfig
+from hydra_model.rays import camera_conditioning
+from hydra_model.sampler import sample
+from hydra_model.transformer import Conditioning, Transformer
+
+
+class Predictor(Protocol):
+    """Predicts the target frames of B worlds from what the context shows."""
+
+    name: str
+
+    def predict(
+        self,
+        context_frames: Tensor,
+        context_poses: Tensor,
+        target_poses: Tensor,
+        seeds: Sequence[int],
+    ) -> Tensor:
+        """Return uint8 [B, Tt, H, W, 3].
+
+        ``context_frames`` uint8 [B, Tc, H, W, 3], poses float64 [B, T, 4, 4] (optical
+        camera-to-world, metres); ``seeds`` are one per world, for noise that does not depend on
+        the batch.
+        """
+        ...
+
+
+class LastFrameRepeated:
+    """The last context frame for ever: what a predictor that knows nothing reaches."""
+
+    name = "last frame repeated"
+
+    def predict(
+        self,
+        context_frames: Tensor,
+        context_poses: Tensor,
+        target_poses: Tensor,
+        seeds: Sequence[int],
+    ) -> Tensor:
+        return context_frames[:, -1:].expand(-1, target_poses.shape[1], -1, -1, -1)
+
+
+@dataclasses.dataclass
+class LoadedModel:
+    """An autoencoder and a transformer on one device, batched."""
+
+    config: ModelConfig
+    autoencoder: Autoencoder
+    transformer: Transformer
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.head.linear.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.transformer.head.linear.weight.dtype
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """uint8 [B, T, H, W, 3] to latents float32 [B, C, k, h, w]."""
+        video = frames.to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        return self.autoencoder.encode(video)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to uint8 [B, T, H, W, 3]."""
+        video = self.autoencoder.decode(latents)
+        levels = ((video + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return levels.permute(0, 2, 3, 4, 1)
+
+    def reconstruct(self, frames: Tensor) -> Tensor:
+        """Encode and decode uint8 [B, T, H, W, 3]: what the autoencoder alone can reach."""
+        return self.decode(self.encode(frames))
+
+    def with_top_k(self, top_k: int) -> LoadedModel:
+        """Return the same weights that retrieve another number of memory frames."""
+        transformer_config = dataclasses.replace(self.config.transformer, top_k=top_k)
+        with torch.device("meta"):
+            transformer = Transformer(transformer_config)
+        transformer.load_state_dict(self.transformer.state_dict(), assign=True)
+        transformer.requires_grad_(False).eval()
+        config = dataclasses.replace(self.config, transformer=transformer_config)
+        return LoadedModel(config, self.autoencoder, transformer)
+
+    def prepare(
+        self, context_frames: Tensor, context_poses: Tensor, target_poses: Tensor
+    ) -> Conditioning:
+        """Encode a context clip and condition on the poses; see ``Predictor.predict``."""
+        config, stride = self.config, self.config.autoencoder.temporal_stride
+        latents = self.encode(context_frames)
+        poses = torch.cat([context_poses[:, ::stride], target_poses[:, ::stride]], 1)
+        reference = torch.linalg.inv(target_poses[:, :1].double())
+        relative = (reference @ poses.double()).float().to(self.device)
+        height, width = context_frames.shape[2:4]
+        spatial = config.autoencoder.spatial_stride
+        _, rows, columns = config.transformer.patch_size
+        camera = camera_conditioning(
+            config.transformer.camera,
+            relative,
+            grid=(height // spatial // rows, width // spatial // columns),
+            aspect=height / width,
+            fov_x=config.video.fov_x,
+        ).to(self.dtype)
+        context, target = latents.shape[2], poses.shape[1] - latents.shape[2]
+        # A latent frame stands for the last of its video frames; the first target frame is 0.
+        first = -context_frames.shape[1] / stride
+        times = torch.arange(context, dtype=torch.float64, device=self.device) + first
+        return self.transformer.prepare(
+            latents.to(self.dtype),
+            camera[:, :context],
+            camera[:, context:],
+            context_times=times,
+            target_times=torch.arange(target, dtype=torch.float64, device=self.device),
+        )
+
+
+@dataclasses.dataclass
+class ModelPredictor:
+    """The model, with ``steps`` sampling steps; ``context_latents`` keeps only the last ones."""
+
+    name: str
+    model: LoadedModel
+    steps: int
+    context_latents: int | None = None
+
+    @staticmethod
+    def name_for(steps: int) -> str:
+        """Return the usual name of the whole model at a number of steps."""
+        return f"model, {steps} steps"
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        context_frames: Tensor,
+        context_poses: Tensor,
+        target_poses: Tensor,
+        seeds: Sequence[int],
+    ) -> Tensor:
+        config = self.model.config
+        stride = config.autoencoder.temporal_stride
+        if self.context_latents is not None:
+            kept = 1 + stride * (self.context_latents - 1)
+            context_frames, context_poses = context_frames[:, -kept:], context_poses[:, -kept:]
+        conditioning = self.model.prepare(context_frames, context_poses, target_poses)
+        spatial = config.autoencoder.spatial_stride
+        shape = (
+            config.transformer.latent_channels,
+            1 + (target_poses.shape[1] - 1) // stride,
+            context_frames.shape[2] // spatial,
+            context_frames.shape[3] // spatial,
+        )
+        noise = torch.stack([world_noise(seed, shape) for seed in seeds]).to(self.model.device)
+        sampler = dataclasses.replace(config.sampler, steps=self.steps)
+        return self.model.decode(sample(self.model.transformer, noise, conditioning, sampler))
+
+
+def world_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Return a world's starting noise, float32; made on the CPU, so equal on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def load_model(
+    folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> LoadedModel:
+    """Load a model folder, or "default" for the weights that come with the package.
+
+    Without ``dtype`` it is what the device multiplies fastest. Raises ``CheckpointError`` where
+    the weights cannot be used and ``ValueError`` for a model that needs prompts.
+    """
+    from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
+    from hydra_model.resources import weights_folder
+
+    if str(folder) == "default":
+        folder = weights_folder()
+    config = load_config(folder)
+    _refuse_text(config)
+    device = torch.device(device)
+    dtype = dtype or fastest_dtype(device)
+    transformer = load_transformer(folder, config, dtype=dtype, device=device)
+    autoencoder = load_autoencoder(folder, config, device=device).prepare(device, dtype)
+    return LoadedModel(config, autoencoder, transformer.requires_grad_(False).eval())
+
+
+def untrained_model(
+    config: ModelConfig, device: torch.device | str = "cpu", *, seed: int = 0
+) -> LoadedModel:
+    """Return a model with random weights, to try a run before there is anything to judge."""
+    _refuse_text(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        autoencoder = Autoencoder(config.autoencoder)
+        transformer = Transformer(config.transformer)
+    device = torch.device(device)
+    dtype = fastest_dtype(device)
+    transformer.to(device=device, dtype=dtype).requires_grad_(False).eval()
+    return LoadedModel(config, autoencoder.prepare(device, dtype), transformer)
+
+
+def _refuse_text(config: ModelConfig) -> None:
+    if config.text is not None:
+        raise ValueError(
+            f"model {config.name!r} reads prompts, and procedural worlds have none; "
+            "accepted are models whose config.json has no text"
+        )

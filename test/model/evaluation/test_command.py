@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hydra-ros evaluate`` from the command line, on a small model folder."""
+
+import json
+
+import pytest
+from hydra_model.checkpoints import save_model_folder
+from hydra_model.evaluation.predictors import untrained_model
+from hydra_ros.cli.main import main
+
+from model.evaluation.test_procedural import SMALL
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    model = untrained_model(SMALL)
+    save_model_folder(
+        folder, SMALL, transformer=model.transformer, autoencoder=model.autoencoder
+    )
+    return folder
+
+
+def test_it_prints_the_table_and_writes_the_report(model_folder, tmp_path, capsys):
+    code = main(
+        ["evaluate", "--model", str(model_folder), "--worlds", "1", "--steps", "1", "--batch", "4",
+         "--device", "cpu", "--output", str(tmp_path)]
+    )  # fmt: skip
+    assert code == 0
+    printed = capsys.readouterr()
+    assert "1 of 1 worlds" in printed.err
+    assert "| model, 1 steps |" in printed.out
+    assert json.loads((tmp_path / "evaluation.json").read_text())["worlds"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "/nowhere"], "/nowhere"),
+        (["--model", "untrained", "--worlds", "0"], "worlds is 0"),
+        (["--model", "untrained", "--family", "spiral"], "family is 'spiral'"),
+        (["--model", "untrained", "--first-seed", "12"], "trained on"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, said, capsys):
+    assert main(["evaluate", *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("steps", ["", "2,x", "0"])
+def test_wrong_steps_are_refused(steps, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--steps", steps])
+    assert "accepted are numbers" in capsys.readouterr().err

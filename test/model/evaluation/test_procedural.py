@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole evaluation on small pictures: from seeds to report."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from hydra_model.config import ModelConfig
+from hydra_model.evaluation import report
+from hydra_model.evaluation.metrics import HIGHEST_PSNR
+from hydra_model.evaluation.predictors import LastFrameRepeated, ModelPredictor, untrained_model
+from hydra_model.evaluation.procedural import (
+    AUTOENCODER,
+    EVALUATION_SEEDS_START,
+    EXTRAPOLATION,
+    TRUTH,
+    Evaluation,
+    evaluate,
+    evaluation_seeds,
+    model_predictors,
+)
+from hydra_model.procedural import episode
+
+DEFAULT = ModelConfig.from_name("default")
+SMALL = dataclasses.replace(
+    DEFAULT,
+    video=dataclasses.replace(DEFAULT.video, height=48, width=80),
+    autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
+    transformer=dataclasses.replace(DEFAULT.transformer, dim=64, ffn_dim=64, num_blocks=2,
+                                    num_heads=2),
+    sampler=dataclasses.replace(DEFAULT.sampler, steps=2),
+)  # fmt: skip
+FAMILY = "sinusoid"  # comes back often
+
+
+class Oracle:
+    """Knows the future, from the seeds alone."""
+
+    name = "oracle"
+
+    def predict(self, context_frames, context_poses, target_poses, seeds):
+        height, width = context_frames.shape[2:4]
+        shown = [episode(s, family=FAMILY, height=height, width=width) for s in seeds]
+        for world, own in enumerate(shown):
+            assert (torch.from_numpy(own.context_frames) == context_frames[world]).all()
+            assert (torch.from_numpy(own.target_poses) == target_poses[world]).all()
+        return torch.stack([torch.from_numpy(own.target_frames) for own in shown])
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    model = untrained_model(SMALL)
+    predictors = [Oracle(), *model_predictors(model, [1])]
+    progress = []
+    result = evaluate(
+        evaluation_seeds(2), SMALL, predictors, model=model, batch=1, family=FAMILY, shown=2,
+        on_batch=lambda done, total: progress.append((done, total)),
+    )  # fmt: skip
+    assert progress == [(1, 2), (2, 2)]
+    return result
+
+
+@pytest.mark.parametrize("name", [TRUTH, "oracle"])
+def test_the_truth_is_perfect(evaluation, name):
+    summary = evaluation.summaries[name]
+    assert summary["psnr"] == summary["background"] == HIGHEST_PSNR
+    assert summary["background_at_revisits"] == summary["subject"] == HIGHEST_PSNR
+    assert summary["ssim"] == pytest.approx(1, abs=1e-4)
+    assert summary["reentry"]["events"] >= 2
+    assert summary["reentry"]["hit_frames"] >= 0.97
+    assert summary["reentry"]["hit_events"] == 1
+    assert summary["reentry"]["wrong_colour_frames"] == 0
+
+
+def test_baselines_are_far_from_the_truth(evaluation):
+    last = evaluation.summaries["last frame repeated"]
+    assert last["psnr"] < 25
+    assert last["background_at_revisits"] < 25
+    assert last["reentry"]["hit_frames"] < 0.4
+    untrained = evaluation.summaries["model, 1 steps"]
+    assert untrained["psnr"] < 20
+    assert untrained["reentry"]["hit_frames"] < 0.2
+
+
+def test_every_row_is_there(evaluation):
+    assert list(evaluation.summaries) == [
+        TRUTH, AUTOENCODER, EXTRAPOLATION, "oracle", "last frame repeated",
+        "no memory (6 latents), 2 steps", "model, 1 steps", "all memory frames, 2 steps",
+    ]  # fmt: skip
+    for summary in evaluation.summaries.values():
+        assert summary["worlds"] == 2
+        assert list(summary["families"]) == [FAMILY]
+
+
+def test_the_report_is_written(evaluation, tmp_path):
+    report.write(evaluation, tmp_path, pictured="model, 1 steps", about={"model": "none"})
+    result = json.loads((tmp_path / "evaluation.json").read_text())
+    assert result["results"][TRUTH]["psnr"] == HIGHEST_PSNR
+    assert result["first_seed"] == EVALUATION_SEEDS_START
+    assert len(json.loads((tmp_path / "worlds.json").read_text())["oracle"]) == 2
+    lines = (tmp_path / "evaluation.md").read_text().splitlines()
+    (row,) = (line for line in report.main_table(evaluation).splitlines() if "| oracle" in line)
+    assert row in lines
+    assert "| 100.00 | 1.000 |" in row
+    columns = {line.count("|") for line in report.main_table(evaluation).splitlines()}
+    assert len(columns) == 1
+    assert (tmp_path / "worlds.jpg").stat().st_size > 10_000
+
+
+def test_a_prediction_does_not_depend_on_its_batch():
+    model = untrained_model(SMALL)
+    predictor = ModelPredictor("model", model, steps=1)
+    own = episode(7, height=48, width=80)
+    frames = torch.from_numpy(own.context_frames)[None].expand(2, -1, -1, -1, -1)
+    poses, target = (
+        torch.from_numpy(p)[None].expand(2, -1, -1, -1)
+        for p in (own.context_poses, own.target_poses)
+    )
+    both = predictor.predict(frames, poses, target, [3, 4])
+    one = predictor.predict(frames[:1], poses[:1], target[:1], [4])
+    assert both.dtype == torch.uint8
+    assert both.shape == (2, 77, 48, 80, 3)
+    assert (both[1].int() - one[0].int()).abs().float().mean() < 1
+    assert (both[0].int() - one[0].int()).abs().float().mean() > 1
+
+
+def test_the_last_frame_is_repeated():
+    frames = torch.randint(0, 255, (1, 5, 4, 6, 3), dtype=torch.uint8)
+    poses = torch.eye(4, dtype=torch.float64).expand(1, 9, 4, 4)
+    result = LastFrameRepeated().predict(frames, poses[:, :5], poses, [0])
+    assert result.shape == (1, 9, 4, 6, 3)
+    assert (result == frames[:, -1:]).all()
+
+
+def test_training_worlds_are_refused():
+    with pytest.raises(ValueError, match="may have been trained on"):
+        evaluation_seeds(3, start=5)
+    with pytest.raises(ValueError, match="worlds is 0"):
+        evaluation_seeds(0)
+
+
+def test_a_model_with_text_is_refused():
+    with pytest.raises(ValueError, match="reads prompts"):
+        untrained_model(ModelConfig.from_name("hydra-1.3b"))
