@@ -104,7 +104,7 @@ def evenly_spaced(length: int, count: int) -> np.ndarray:
 
 def _text_height(width: int) -> int:
     """Return the height in pixels of capital letters that read well in a picture so wide."""
-    return max(9, round(width / 20))
+    return min(max(9, round(width / 20)), 16)
 
 
 def _write(picture: np.ndarray, text: str, size: int, colour: Colour, *, left: int) -> None:

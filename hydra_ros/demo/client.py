@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The other side of the simulator's topics: commands a camera path, collects what comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Path
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from hydra_ros.conversions import (
+    NANOSECONDS,
+    body_to_optical,
+    image_from_message,
+    optical_to_body,
+    pose_from_message,
+    pose_stamped_message,
+    time_message,
+    time_to_nanoseconds,
+)
+from hydra_ros.demo.node_process import NodeError
+from hydra_ros.srv import Reset
+
+WORLD_FRAME = "map"
+
+
+@dataclass(frozen=True)
+class ReceivedFrame:
+    """A frame and the pose of its camera, which came under one stamp (nanoseconds).
+
+    ``image`` is uint8 [H, W, 3], ``pose`` the optical camera-to-world [4, 4] in metres.
+    """
+
+    stamp: int
+    image: np.ndarray
+    pose: np.ndarray
+
+
+class Client:
+    """Talks to the ``hydra_simulator`` of a namespace, over DDS, in a ROS context of its own.
+
+    Args:
+        namespace: where the node is.
+        check: called while waiting; raises when waiting makes no sense any more.
+    """
+
+    def __init__(self, namespace: str, check: Callable[[], None]) -> None:
+        self._check = check
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context)
+        self._node = rclpy.create_node(
+            "hydra_demo", namespace=namespace, context=self._context, use_global_arguments=False
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._reset = self._node.create_client(Reset, "hydra_simulator/reset")
+        self._path = self._node.create_publisher(Path, "path_cmd", 1)
+        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        self._node.create_subscription(Image, "camera/image_raw", self._take_image, reliable)
+        self._node.create_subscription(PoseStamped, "camera/pose", self._take_pose, reliable)
+        self._images: dict[int, np.ndarray] = {}
+        self._poses: dict[int, np.ndarray] = {}
+        self._received: list[ReceivedFrame] = []
+        self.first_frame_at = 0.0  # steady time
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def wait_for_node(self, timeout: float, progress: Callable[[], None]) -> None:
+        """Wait until the node's service and topics are found; ``progress`` is called meanwhile."""
+        self._wait(
+            lambda: self._reset.service_is_ready()
+            and self._path.get_subscription_count() > 0
+            and self._node.count_publishers("camera/image_raw") > 0
+            and self._node.count_publishers("camera/pose") > 0,
+            timeout,
+            "the node was not found over DDS",
+            progress,
+        )
+
+    def reset(
+        self, source: str, seed: int, timeout: float, progress: Callable[[], None]
+    ) -> np.ndarray:
+        """Start a world; return the optical pose [4, 4] of its context's last frame.
+
+        Raises:
+            NodeError: the node refuses, with its reason.
+        """
+        answer = self._reset.call_async(Reset.Request(source=source, seed=seed))
+        self._wait(answer.done, timeout, "the node did not answer the reset", progress)
+        response = answer.result()
+        if not response.success:
+            raise NodeError(f"the node refuses the reset: {response.message}")
+        return body_to_optical(pose_from_message(response.start_pose.pose))
+
+    def send_path(self, poses: np.ndarray, fps: float) -> None:
+        """Command the optical poses [N, 4, 4], one for each of the next frames."""
+        start = self._node.get_clock().now().nanoseconds
+        path = Path(header=Header(stamp=time_message(start), frame_id=WORLD_FRAME))
+        for index, pose in enumerate(optical_to_body(poses)):
+            stamp = time_message(start + round(index * NANOSECONDS / fps))
+            path.poses.append(pose_stamped_message(pose, Header(stamp=stamp, frame_id=WORLD_FRAME)))
+        self._path.publish(path)
+
+    def receive(
+        self, count: int, timeout: float, progress: Callable[[int], None]
+    ) -> list[ReceivedFrame]:
+        """Return the first ``count`` frames since the client was made, in the order of stamps.
+
+        ``progress`` gets the number of frames so far. ``timeout`` is the longest wait for one
+        frame, in seconds.
+
+        Raises:
+            TimeoutError: no frame for so long.
+        """
+        while (have := len(self._received)) < count:
+            self._wait(
+                lambda have=have: len(self._received) > have,
+                timeout,
+                f"{have} of {count} frames arrived and then none",
+                lambda: progress(len(self._received)),
+            )
+        progress(count)
+        return sorted(self._received[:count], key=lambda frame: frame.stamp)
+
+    def _wait(
+        self,
+        done: Callable[[], bool],
+        timeout: float,
+        failure: str,
+        progress: Callable[[], None],
+    ) -> None:
+        deadline = time.monotonic() + timeout
+        while not done():
+            self._check()
+            progress()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{failure} for {timeout:g} s")
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def _take_image(self, message: Image) -> None:
+        self._images[time_to_nanoseconds(message.header.stamp)] = image_from_message(message)
+        self._match()
+
+    def _take_pose(self, message: PoseStamped) -> None:
+        pose = body_to_optical(pose_from_message(message.pose))
+        self._poses[time_to_nanoseconds(message.header.stamp)] = pose
+        self._match()
+
+    def _match(self) -> None:
+        self.first_frame_at = self.first_frame_at or time.monotonic()
+        for stamp in sorted(self._images.keys() & self._poses.keys()):
+            frame = ReceivedFrame(stamp, self._images.pop(stamp), self._poses.pop(stamp))
+            self._received.append(frame)
