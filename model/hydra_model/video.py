@@ -39,7 +39,7 @@ def read_video(path: str | Path, frames: int | None = None) -> tuple[np.ndarray,
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         try:
             fps = capture.get(cv2.CAP_PROP_FPS) if capture.isOpened() else 0.0
-            pictures = []
+            pictures: list[np.ndarray] = []
             while frames is None or len(pictures) < frames:
                 good, picture = capture.read()
                 if not good:
