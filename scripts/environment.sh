@@ -39,12 +39,13 @@ if [ "$(cat "$venv/dependencies.stamp" 2> /dev/null)" != "$dependencies" ] ||
   say "Making $venv with Python $version ..."
   "$python" -m venv --clear "$venv" ||
     fail "$python cannot make virtual environments (on Debian and Ubuntu: install python3-venv)"
-  say "Installing $TORCH ..."
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint requirements.lock ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
   say "Installing ROS 2 and the other dependencies ..."
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-deps --requirement requirements.lock
+  # Last: what PyTorch needs besides CUDA is there already, whatever its index offers.
+  say "Installing $TORCH ..."
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint requirements.lock ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
   echo "$dependencies" > "$venv/dependencies.stamp"
 fi
 
