@@ -152,7 +152,8 @@ class CameraFrames:
         try:
             pose = pose_from_message(message)
         except ValueError as error:
-            raise CommandError("bad pose", f"{name}: {error}") from None
+            kind = f"bad {str(error).split()[0]}"  # position or orientation
+            raise CommandError(kind, f"{name}: {error}") from None
         if frame == self.body:
             return body_motion_to_optical(pose)
         if frame == self.world and self.pose_convention == "body":

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import pytest
+import yaml
+
+from hydra_ros import parameters
+from hydra_ros.environment import share_folder
+from hydra_ros.parameters import Settings
+
+
+def test_every_parameter_is_described_and_its_default_accepted():
+    for line in parameters.table():
+        assert line.description, line.name
+        assert line.check(line.default) is None
+
+
+def test_the_default_file_is_what_the_table_says():
+    file = share_folder("config", "default.yaml")
+    values = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
+    assert values == dataclasses.asdict(Settings())
+    for name, value in values.items():
+        assert type(value) is type(getattr(Settings(), name)), name
+    assert file.read_text() == parameters.as_yaml(), "python -m hydra_ros.parameters --yaml"
+
+
+def test_the_markdown_table_has_a_row_for_every_parameter():
+    rows = parameters.as_markdown().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [line.name for line in parameters.table()]
+    assert all(row.count("|") == 7 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("mode", "fast", "accepted: lockstep, realtime"),
+        ("chunk_frames", 16, "accepted: 0 or 1"),
+        ("jpeg_quality", 0, "accepted: 1 to 100"),
+        ("playback_speed", -1.0, "accepted: 0.0 to"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(name, value, words):
+    line = next(line for line in parameters.table() if line.name == name)
+    assert words in line.check(value)
+
+
+@pytest.mark.parametrize("value", [0, 1, 5, 17, 77])
+def test_chunks_of_one_and_four_k_frames_are_accepted(value):
+    line = next(line for line in parameters.table() if line.name == "chunk_frames")
+    assert line.check(value) is None

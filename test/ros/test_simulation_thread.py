@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hydra_model.config import ModelConfig
+from hydra_ros.simulation_thread import Cancelled, FrameBatch, SimulationThread
+
+POSES = np.tile(np.eye(4), (5, 1, 1))
+CONTEXT = SimpleNamespace(
+    frames=np.zeros((17, 96, 160, 3), np.uint8), poses=POSES, prompt="", seed=3, fov_x=None
+)
+
+
+class SteppedWorld:
+    """A world whose sampling waits until the test lets it go on."""
+
+    config = ModelConfig.from_name("default")
+    max_chunk_frames = 77
+    memory_bytes = 0
+    ready = False
+
+    def __init__(self) -> None:
+        self.sampling = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.threads = {threading.current_thread().name}
+        self.memory_size = 0
+        self.time = 0.0
+
+    def reset(self, frames, poses, prompt, *, seed, fov_x):
+        self.threads.add(threading.current_thread().name)
+        self.ready, self.pose, self.time, self.memory_size = True, poses[-1], 0.0, 20
+
+    def step(self, poses, *, on_frames, cancelled):
+        self.threads.add(threading.current_thread().name)
+        self.sampling.set()
+        self.go_on.wait(10)
+        if cancelled():
+            raise RuntimeError("whatever the world raises when it is cancelled")
+        if not np.isfinite(poses).all():
+            raise ValueError("poses[0] holds a number that is not finite")
+        for first in range(0, len(poses), 4):
+            frames = np.zeros((len(poses[first : first + 4]), 96, 160, 3), np.uint8)
+            on_frames(first, frames)
+        self.pose, self.memory_size = poses[-1], self.memory_size + 2
+        self.time += len(poses) / 15
+
+
+@pytest.fixture
+def thread():
+    batches: list[FrameBatch] = []
+    world = []
+
+    def load(progress):
+        progress()
+        world.append(SteppedWorld())
+        return world[0]
+
+    simulation = SimulationThread(load, batches.append)
+    simulation.loaded.result(10)
+    yield SimpleNamespace(run=simulation, batches=batches, world=world[0])
+    world[0].go_on.set()
+    simulation.close()
+
+
+def test_one_thread_does_everything_with_the_world(thread):
+    thread.run.reset(CONTEXT).result(10)
+    thread.run.step(POSES).result(10)
+    assert thread.world.threads == {"simulation"}
+
+
+def test_frames_leave_with_their_poses_and_simulated_times(thread):
+    thread.run.reset(CONTEXT).result(10)
+    poses = POSES.copy()
+    poses[:, 0, 3] = np.arange(5)
+    facts = [thread.run.step(poses, run=7).result(10).facts for _ in range(2)][-1]
+    assert facts.time == pytest.approx(10 / 15)
+    times = np.concatenate([batch.times for batch in thread.batches])
+    np.testing.assert_allclose(times, np.arange(1, 11) / 15)
+    shown = np.concatenate([batch.poses for batch in thread.batches])
+    np.testing.assert_array_equal(shown, np.concatenate([poses, poses]))
+    assert {batch.run for batch in thread.batches} == {7}
+
+
+def test_cancelling_abandons_what_runs_and_what_waits_but_not_what_comes(thread):
+    thread.run.reset(CONTEXT).result(10)
+    thread.world.go_on.clear()
+    running, waiting = thread.run.step(POSES), thread.run.step(POSES)
+    assert thread.world.sampling.wait(10)
+    thread.run.cancel()
+    later = thread.run.step(POSES)
+    thread.world.go_on.set()
+    assert isinstance(running.exception(10), Cancelled)
+    assert isinstance(waiting.exception(10), Cancelled)
+    assert later.result(10).frames == 5
+
+
+def test_a_reset_replaces_the_step_that_runs(thread):
+    thread.run.reset(CONTEXT).result(10)
+    thread.world.go_on.clear()
+    running = thread.run.step(POSES)
+    assert thread.world.sampling.wait(10)
+    reset = thread.run.reset(CONTEXT)
+    thread.world.go_on.set()
+    assert isinstance(running.exception(10), Cancelled)
+    assert reset.result(10).memory_size == 20
+
+
+def test_a_failed_step_fails_its_future_and_the_next_one_works(thread):
+    thread.run.reset(CONTEXT).result(10)
+    with pytest.raises(ValueError, match="not finite"):
+        thread.run.step(POSES * np.nan).result(10)
+    assert thread.run.step(POSES).result(10).facts.memory_size == 22
+
+
+def test_closing_answers_everybody(thread):
+    thread.run.reset(CONTEXT).result(10)
+    thread.world.go_on.clear()
+    futures: list[Future] = [thread.run.step(POSES) for _ in range(3)]
+    assert thread.world.sampling.wait(10)
+    closing = threading.Thread(target=thread.run.close)
+    closing.start()
+    thread.world.go_on.set()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert all(isinstance(future.exception(0), Cancelled) for future in futures)
+
+
+def test_a_model_that_cannot_be_loaded_says_why():
+    def load(progress):
+        raise ValueError("the file is truncated")
+
+    simulation = SimulationThread(load, print)
+    with pytest.raises(ValueError, match="truncated"):
+        simulation.loaded.result(10)
+    simulation.close()

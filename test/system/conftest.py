@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from system.simulator import Client, SimulatorProcess
+
+
+@pytest.fixture(scope="session")
+def start_simulator(model_parameters):
+    """Start the node with some parameters, and a client of it, as a context manager."""
+
+    @contextmanager
+    def start(namespace: str, **parameters: Any) -> Iterator[SimpleNamespace]:
+        process = SimulatorProcess({**model_parameters, **parameters}, namespace)
+        client = Client(namespace)
+        try:
+            client.wait_connected()
+            yield SimpleNamespace(process=process, client=client)
+        except BaseException:
+            print("\n".join(process.log))
+            raise
+        finally:
+            client.close()
+            process.end()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def model_parameters() -> dict[str, Any]:
+    """The default weights, or where they are not, a tiny model with random ones."""
+    return {"device": "cpu"}

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node in a process of its own, and a ROS client that drives it as a user's program would."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from nav_msgs.msg import Path
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from hydra_ros import conversions
+from hydra_ros.srv import Reset
+
+NODE = "hydra_simulator"
+KEEP_ALL = QoSProfile(depth=500)
+
+
+class SimulatorProcess:
+    """``hydra_simulator`` as a child process, with its log."""
+
+    def __init__(self, parameters: dict[str, Any], namespace: str) -> None:
+        arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
+        for name, value in parameters.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            arguments += ["-p", f"{name}:={text}"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "hydra_ros.simulator_node", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def logged(self, words: str, since: int = 0) -> list[str]:
+        """Return the lines of the log, from line ``since`` on, that have these words."""
+        return [line for line in self.log[since:] if words in line]
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def interrupt(self, number: int = signal.SIGINT, timeout: float = 30.0) -> int:
+        """Send a signal and return the exit code."""
+        self._process.send_signal(number)
+        code = self._process.wait(timeout)
+        self._reader.join(5)
+        return code
+
+    def end(self) -> None:
+        """End it by any means."""
+        if self.alive:
+            self._process.kill()
+        self._process.wait(10)
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self.log.append(line.rstrip())
+
+
+class Client:
+    """Commands out, frames in; spins on a thread of its own."""
+
+    def __init__(self, namespace: str) -> None:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self._node = rclpy.create_node("driver", context=self._context, namespace=namespace)
+        self.images: list[Image] = []
+        self.compressed: list[CompressedImage] = []
+        self.infos: list[CameraInfo] = []
+        self.poses: list[PoseStamped] = []
+        self.clocks: list[Clock] = []
+        self.diagnostics: dict[str, str] = {}
+        node = self._node
+        node.create_subscription(Image, "camera/image_raw", self.images.append, KEEP_ALL)
+        node.create_subscription(CameraInfo, "camera/camera_info", self.infos.append, KEEP_ALL)
+        node.create_subscription(PoseStamped, "camera/pose", self.poses.append, KEEP_ALL)
+        node.create_subscription(
+            CompressedImage, "camera/image_raw/compressed", self.compressed.append, KEEP_ALL
+        )
+        node.create_subscription(Clock, "/clock", self.clocks.append, KEEP_ALL)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 10)
+        self.pose_cmd = node.create_publisher(PoseStamped, "pose_cmd", 200)
+        self.path_cmd = node.create_publisher(Path, "path_cmd", 10)
+        self._reset = node.create_client(Reset, f"{NODE}/reset")
+        self._change_state = node.create_client(ChangeState, f"{NODE}/change_state")
+        self._get_state = node.create_client(GetState, f"{NODE}/get_state")
+        self._set_parameters = node.create_client(SetParameters, f"{NODE}/set_parameters")
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        rclpy.shutdown(context=self._context)
+        self._thread.join(10)
+
+    def wait_connected(self) -> None:
+        """Wait until every topic and service has found the node."""
+        node = self._node
+        for service in (self._reset, self._get_state, self._change_state, self._set_parameters):
+            assert service.wait_for_service(30), service.srv_name
+        for topic in ("camera/image_raw", "camera/camera_info", "camera/pose"):
+            wait_until(lambda topic=topic: node.count_publishers(topic), f"publisher of {topic}")
+        for command in (self.pose_cmd, self.path_cmd):
+            wait_until(command.get_subscription_count, f"subscriber of {command.topic}")
+
+    def velocity_publisher(self, kind: type[Twist] | type[TwistStamped]):
+        publisher = self._node.create_publisher(kind, "cmd_vel", 50)
+        wait_until(publisher.get_subscription_count, f"subscriber of cmd_vel as {kind.__name__}")
+        return publisher
+
+    def remove(self, publisher) -> None:
+        self._node.destroy_publisher(publisher)
+
+    def reset(self, source: str = "", seed: int = 0, timeout: float = 60.0) -> Reset.Response:
+        """Start a world and forget the frames of the one before."""
+        response = self._call(self._reset, Reset.Request(source=source, seed=seed), timeout)
+        if response.success:
+            self.forget()
+        return response
+
+    def forget(self) -> None:
+        """Forget the frames that came so far."""
+        for received in (self.images, self.compressed, self.infos, self.poses, self.clocks):
+            received.clear()
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self._call(self._change_state, request, 60.0).success
+
+    @property
+    def state(self) -> str:
+        return self._call(self._get_state, GetState.Request(), 10.0).current_state.label
+
+    def set_parameter(self, name: str, value: Any) -> tuple[bool, str]:
+        request = SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()]
+        )
+        result = self._call(self._set_parameters, request, 10.0).results[0]
+        return result.successful, result.reason
+
+    def wait_frames(self, count: int, timeout: float = 60.0) -> np.ndarray:
+        """Wait for exactly so many frames: for the last one, and a little for one too many."""
+        wait_until(
+            lambda: min(map(len, (self.images, self.infos, self.poses))) >= count,
+            f"{count} frames (have {len(self.images)})",
+            timeout,
+        )
+        time.sleep(0.3)
+        assert [len(self.images), len(self.infos), len(self.poses)] == [count] * 3
+        return np.stack([conversions.image_from_message(image) for image in self.images])
+
+    def shown_poses(self) -> np.ndarray:
+        """Return the camera body's poses [N, 4, 4] of the frames that came."""
+        return np.stack([conversions.pose_from_message(message.pose) for message in self.poses])
+
+    def _call(self, client: Any, request: Any, timeout: float) -> Any:
+        future = client.call_async(request)
+        wait_until(future.done, f"answer of {client.srv_name}", timeout)
+        return future.result()
+
+    def _diagnosed(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.diagnostics = {pair.key: pair.value for pair in status.values}
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> None:
+    """Wait until a condition holds, or fail and say what did not happen."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"after {timeout} s there is no {what}"
+        time.sleep(0.02)
+
+
+def pose_message(body: np.ndarray, frame: str = "map", stamp: float = 0.0) -> PoseStamped:
+    message = PoseStamped(pose=conversions.pose_to_message(body))
+    message.header.frame_id = frame
+    message.header.stamp = conversions.time_message(round(stamp * 1e9))
+    return message
+
+
+def path_message(
+    bodies: Iterable[np.ndarray], frame: str = "map", times: Iterable[float] | None = None
+) -> Path:
+    bodies = list(bodies)
+    stamps = list(times) if times is not None else [0.0] * len(bodies)
+    poses = [pose_message(body, frame, stamp) for body, stamp in zip(bodies, stamps, strict=True)]
+    message = Path(poses=poses)
+    message.header.frame_id = frame
+    return message

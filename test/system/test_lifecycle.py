@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's states, under a lifecycle manager and at its end."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import Transition
+from system.simulator import path_message, pose_message, wait_until
+
+from hydra_ros import conversions
+
+
+@pytest.fixture(scope="module")
+def simulator(start_simulator):
+    with start_simulator(
+        "/managed",
+        autostart=False,
+        playback_speed=5.0,
+        start_source="none",
+        publish_clock=True,
+        sampler_steps=1,
+    ) as started:
+        yield started
+
+
+def test_commands_and_resets_before_it_is_active_are_refused_with_a_message(simulator):
+    client, process = simulator.client, simulator.process
+    assert client.state == "unconfigured"
+    client.pose_cmd.publish(pose_message(np.eye(4)))
+    wait_until(lambda: process.logged("pose_cmd refused: the simulator is not active"), "message")
+    response = client.reset("procedural")
+    assert (response.success, response.message) == (False, "the simulator is not configured")
+    wait_until(lambda: client.diagnostics.get("state") == "unconfigured", "diagnostics")
+
+
+def test_transitions_load_run_pause_and_free(simulator):
+    client, process = simulator.client, simulator.process
+    assert client.change_state(Transition.TRANSITION_CONFIGURE)
+    assert client.state == "inactive"
+    since = len(process.log)
+    client.path_cmd.publish(path_message([np.eye(4)]))
+    wait_until(lambda: process.logged("path_cmd refused", since), "refusal while inactive")
+
+    assert client.change_state(Transition.TRANSITION_ACTIVATE)
+    client.pose_cmd.publish(pose_message(np.eye(4)))
+    wait_until(lambda: process.logged("no world was started; call ~/reset"), "refusal")
+    response = client.reset("procedural", seed=1)
+    assert response.success, response.message
+
+    # Pausing keeps what was commanded; going on gives exactly the frames that were missing.
+    client.path_cmd.publish(path_message([np.eye(4)] * 53))
+    wait_until(lambda: len(client.images) >= 2, "first frames")
+    assert client.change_state(Transition.TRANSITION_DEACTIVATE)
+    time.sleep(0.5)
+    shown = len(client.images)
+    time.sleep(1.0)
+    assert len(client.images) == shown < 53
+    assert client.change_state(Transition.TRANSITION_ACTIVATE)
+    client.wait_frames(53)
+    # This node is the source of time: it counts from zero, and does not count the pause.
+    times = [conversions.time_to_nanoseconds(image.header.stamp) / 1e9 for image in client.images]
+    np.testing.assert_allclose(times, np.arange(1, 54) / 15, atol=1e-6)
+    clocks = [conversions.time_to_nanoseconds(clock.clock) / 1e9 for clock in client.clocks]
+    np.testing.assert_allclose(clocks, times, atol=1e-9)
+
+    assert client.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert client.change_state(Transition.TRANSITION_CLEANUP)
+    assert client.state == "unconfigured"
+
+
+def test_it_can_be_configured_again_and_ends_cleanly_while_it_simulates(simulator):
+    client, process = simulator.client, simulator.process
+    assert client.change_state(Transition.TRANSITION_CONFIGURE)
+    assert client.change_state(Transition.TRANSITION_ACTIVATE)
+    assert client.reset("procedural", seed=1).success
+    client.path_cmd.publish(path_message([np.eye(4)] * 770))
+    wait_until(lambda: client.images, "frame")
+    assert process.interrupt(signal.SIGINT) == 0
+    assert not process.logged("Traceback")
+
+
+def test_a_model_that_is_not_there_leaves_it_unconfigured_and_alive(start_simulator):
+    with start_simulator("/broken", model="/nowhere") as started:
+        wait_until(lambda: started.process.logged("'/nowhere' was not loaded"), "message")
+        assert started.client.state == "unconfigured"
+        assert started.process.interrupt(signal.SIGTERM) == 0
