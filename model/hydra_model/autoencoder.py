@@ -80,8 +80,9 @@ class Autoencoder(nn.Module):
         self._check_latents(latents)
         cache = FrameCache()
         for piece in self.denormalise(latents).split(latents_per_piece, dim=2):
-            with torch.no_grad():
-                yield decode_pass(self.wan, piece, cache).float().clamp(-1.0, 1.0)
+            with torch.no_grad():  # not around the yield: the caller's mode is its own
+                video = decode_pass(self.wan, piece, cache).float().clamp(-1.0, 1.0)
+            yield video
 
     def encode_parallel(self, video: Tensor) -> Tensor:
         """``encode`` as one pass over all frames, for gradients and ``torch.compile``."""

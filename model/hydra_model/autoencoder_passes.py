@@ -102,8 +102,21 @@ def _causal_conv(conv: WanCausalConv3d, x: Tensor, cache: FrameCache | None) -> 
         x = F.pad(x, (0, 0, 0, 0, past, 0)) if tail is None else torch.cat([tail, x], dim=2)
         if cache is not None:
             cache.tails[conv] = x[:, :, -past:].clone()  # a view would keep all of x alive
-    spatial = (conv.kernel_size[1] // 2, conv.kernel_size[2] // 2)
-    return F.conv3d(x, conv.weight, conv.bias, stride=conv.stride, padding=(0, *spatial))
+    padding = (0, conv.kernel_size[1] // 2, conv.kernel_size[2] // 2)
+    if _needs_direct_call(x) and not torch.compiler.is_compiling():
+        return torch.mkldnn_convolution(
+            x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups
+        )
+    return F.conv3d(x, conv.weight, conv.bias, stride=conv.stride, padding=padding)
+
+
+def _needs_direct_call(x: Tensor) -> bool:
+    """Whether ``conv3d`` would pass by oneDNN: so it does with few float32 frames on a CPU.
+
+    Its own code is ten times slower there; the same operation called by name is not.
+    """
+    plain = x.device.type == "cpu" and x.dtype == torch.float32
+    return plain and torch.backends.mkldnn.is_available()
 
 
 def _norm_silu(norm: WanRMS_norm, x: Tensor) -> Tensor:

@@ -91,6 +91,11 @@ def test_stream_starts_with_one_frame_and_then_gives_one_latent_frame_each():
     assert [piece.shape[2] for piece in model.decode_stream(latents)] == [1, 4, 4, 4]
 
 
+def test_a_stream_leaves_its_consumers_gradients_on():
+    for piece in make().decode_stream(torch.randn(1, 4, 2, 2, 3)):
+        assert torch.is_grad_enabled() and not piece.requires_grad
+
+
 def test_streams_that_run_side_by_side_do_not_disturb_each_other():
     model = make()
     first, second = torch.randn(2, 1, 4, 3, 2, 3).unbind()
