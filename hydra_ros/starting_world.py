@@ -14,6 +14,7 @@ import numpy as np
 
 from hydra_model.cameras import load_cameras
 from hydra_model.video import fit_frames, read_video
+from hydra_ros import trajectory
 
 # A clip may lose this part of its picture where its shape differs from the model's (832x480
 # for 160x96 loses 0.04); more would change what the camera is.
@@ -151,16 +152,16 @@ def clip_world(clip: Clip, form: ContextFormat, *, seed: int, prompt: str) -> St
     track = load_cameras(clip.cameras, frames=form.frames)
     if track.context is None:
         raise ValueError(f"clip {clip.name!r}: {clip.cameras.name} has no poses of the context")
+    poses = track.context
     if track.frames_per_pose != 1:
-        raise ValueError(
-            f"clip {clip.name!r}: {clip.cameras.name} has a pose for every "
-            f"{track.frames_per_pose} frames; one for every frame is needed"
-        )
+        # One pose for each latent frame, which is all that the model reads of them.
+        times = np.arange(len(poses)) * float(track.frames_per_pose)
+        poses = trajectory.resample(poses, times, 1.0)
     frames, _ = read_video(clip.video, form.frames)
     check_size(frames.shape[1], frames.shape[2], form, f"clip {clip.name!r}: {clip.video.name}")
     return StartingWorld(
         frames=fit_frames(frames, form.height, form.width),
-        poses=track.context,
+        poses=poses,
         prompt=prompt or clip.caption,
         seed=seed,
         fov_x=None,

@@ -111,6 +111,15 @@ def test_cameras_with_missing_entries_are_refused(clips):
         start("walk", clips)
 
 
+def test_cameras_of_latent_frames_are_interpolated(clips):
+    vectors = np.tile(np.eye(4)[:3].reshape(12), (5, 1))
+    vectors[:, 11] = np.arange(5) * 0.4  # forward
+    track = {"context_camera": vectors.tolist(), "video_camera": vectors.tolist()}
+    (clips / "camwalk.json").write_text(json.dumps(track))
+    poses = start("walk", clips).poses
+    np.testing.assert_allclose(poses[:, 0, 3], 0.1 * np.arange(17), atol=1e-9)
+
+
 def test_without_a_folder_there_are_no_clips():
     with pytest.raises(ValueError, match="clips_folder is not set"):
         start("walk")

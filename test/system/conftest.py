@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from system.simulator import Client, SimulatorProcess
 
+import small_models
+from hydra_model.resources import weights_folder
+
 
 @pytest.fixture(scope="session")
 def start_simulator(model_parameters):
@@ -30,6 +33,14 @@ def start_simulator(model_parameters):
 
 
 @pytest.fixture(scope="session")
-def model_parameters() -> dict[str, Any]:
-    """The default weights, or where they are not, a tiny model with random ones."""
-    return {"device": "cpu"}
+def model_parameters(tmp_path_factory) -> dict[str, Any]:
+    """The default weights, or where they are not, a small model with random ones."""
+    try:
+        model = weights_folder()
+        if not (model / "config.json").is_file():
+            raise FileNotFoundError(model)
+    except FileNotFoundError:
+        model = tmp_path_factory.mktemp("small_model")
+        # Contexts and chunks as long as the default model's.
+        small_models.write_model(model, context_latents=20, chunk_latents=20)
+    return {"model": model, "device": "cpu"}
