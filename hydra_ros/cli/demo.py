@@ -21,6 +21,7 @@ HELP = "look away from a moving subject and come back: prediction against ground
 FAILED = 1
 FIRST_SEED = 0
 DEFAULT_FRAMES = 77
+MOST_FRAMES = 1500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,12 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demonstration; 0, or 1 when the node fails or nothing arrives."""
-    if options.frames < 1:
-        raise ValueError(f"--frames is {options.frames}; it must be at least 1")
+    if not 1 <= options.frames <= MOST_FRAMES:
+        raise ValueError(f"--frames is {options.frames}; accepted: 1 to {MOST_FRAMES}")
     if not 0 <= options.seed < 2**62:
         raise ValueError(f"--seed is {options.seed}; accepted: 0 to {2**62 - 1}")
+    if options.steps < 0:
+        raise ValueError(f"--steps is {options.steps}; it must be 0 or more")
     if not options.timeout > 0:
-        raise ValueError(f"--timeout is {options.timeout}; it must be above 0")
+        raise ValueError(f"--timeout is {options.timeout:g}; it must be above 0")
 
     from hydra_ros.demo.demonstration import Demonstration, demonstrate
     from hydra_ros.demo.node_process import NodeError
@@ -82,13 +85,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print(outcome: Outcome, total: float) -> None:
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in outcome.seconds.items())
-    print(f"{outcome.received} frames received over DDS")
-    print(f"Times: {seconds}, in all {total:.1f} s")
+    print(
+        f"{outcome.received} frames received over DDS, the first "
+        f"{outcome.first_frame_after:.1f} s after the command"
+    )
     print(
         f"PSNR against the ground truth {outcome.psnr:.2f} dB "
         f"(the last seen frame, repeated: {outcome.psnr_of_last_frame:.2f} dB)"
     )
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in outcome.seconds.items())
+    print(f"Times: {seconds}; in all {total:.1f} s")
     print(f"Video: {outcome.video}")
     print(f"Contact sheet: {outcome.sheet}")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -53,8 +54,8 @@ class Demonstration:
 class Outcome:
     """Frames received, seconds of each part, PSNR in dB (also of the last frame repeated)."""
 
-    scene: Scene
     received: int
+    first_frame_after: float  # seconds from the command
     seconds: dict[str, float]
     psnr: float
     psnr_of_last_frame: float
@@ -83,34 +84,42 @@ def demonstrate(options: Demonstration, report: ProgressReport) -> Outcome:
         f"back {scene.back:.1f} s after it"
     )
     options.output.mkdir(parents=True, exist_ok=True)
-    world, frames, seconds, exit_code = _drive(options, config, scene, report)
+    drive = _drive(options, config, scene, report)
 
     started = time.monotonic()
     report.stage("Rendering the ground truth")
-    times = _simulated_times(frames, scene, video.fps, options.realtime)
-    shown, psnr, psnr_of_last_frame = _compare(world, frames, times)
+    times = _simulated_times(drive.frames, scene, video.fps, options.realtime)
+    shown, psnr, psnr_of_last_frame = _compare(drive.world, drive.frames, times)
     report.stage("Writing the video and the contact sheet")
     video_path, sheet_path = options.output / "demo.mp4", options.output / "demo.png"
     write_video(video_path, demo_video(shown), video.fps)
     _write_picture(sheet_path, demo_sheet(shown))
-    seconds["ground truth and pictures"] = time.monotonic() - started
+    drive.seconds["ground truth and pictures"] = time.monotonic() - started
     return Outcome(
-        scene=scene,
-        received=len(frames),
-        seconds=seconds,
+        received=len(drive.frames),
+        first_frame_after=drive.first_frame_after,
+        seconds=drive.seconds,
         psnr=psnr,
         psnr_of_last_frame=psnr_of_last_frame,
-        node_exit_code=exit_code,
+        node_exit_code=drive.exit_code,
         video=video_path,
         sheet=sheet_path,
     )
 
 
+class _Drive(NamedTuple):
+    world: Episode
+    frames: list[ReceivedFrame]
+    first_frame_after: float
+    seconds: dict[str, float]
+    exit_code: int
+
+
 def _drive(
     options: Demonstration, config: ModelConfig, scene: Scene, report: ProgressReport
-) -> tuple[Episode, list[ReceivedFrame], dict[str, float], int]:
-    """Start the node, command the path, return the world, the frames and the seconds it took."""
-    seconds = {}
+) -> _Drive:
+    """Start the node, command the path, collect the frames and stop the node."""
+    seconds: dict[str, float] = {}
 
     def lap(name: str) -> None:
         nonlocal started
@@ -129,29 +138,29 @@ def _drive(
         "max_pending_frames": max(1500, options.frames),
     }
     started = time.monotonic()
-    report.stage("Starting the node and loading the model")
+    report.stage("Starting the node")
     node = NodeProcess(namespace, parameters, options.log)
     with node, Client(namespace, node.check) as client:
         world = _episode(scene, config)
         client.wait_for_node(options.timeout, report.update)
-        lap("node found")
-        report.stage("Loading the model, starting the world")
+        lap("finding the node")
+        report.stage("Loading the model and starting the world")
         try:
             start = client.reset("procedural", scene.seed, options.timeout, report.update)
         except NodeError as error:
             raise NodeError(f"{error}{node.last_words()}") from None
         if not np.allclose(start, world.context_poses[-1], atol=SAME_POSE):
             raise NodeError(f"the node started another world than {scene.seed}")
-        lap("model loaded, world started")
+        lap("loading the model and starting the world")
         report.stage("Frames received", total=options.frames)
         client.send_path(scene.path, config.video.fps)
         frames = client.receive(options.frames, options.timeout, report.update)
-        lap("frames received")
-        seconds["first frame"] = client.first_frame_at - started + seconds["frames received"]
+        first_frame_after = client.first_frame_at - started
+        lap("receiving frames")
         report.stage("Stopping the node")
         exit_code = node.stop()
-        lap("node stopped")
-    return world, frames, seconds, exit_code
+        lap("stopping the node")
+    return _Drive(world, frames, first_frame_after, seconds, exit_code)
 
 
 def _config(model: str) -> ModelConfig:

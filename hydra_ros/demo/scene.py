@@ -36,6 +36,8 @@ def find_scene(
     path brings one of those back, for a second or more, within ``SEARCHED_FRAMES``. ``frames``
     is the length of the path returned; ``context`` frames and the picture are the model's.
     """
+    import torch
+
     from hydra_model.procedural import episode
 
     for candidate in range(seed, seed + MOST_TRIED):
@@ -43,18 +45,20 @@ def find_scene(
             candidate,
             family=FAMILY,
             context_frames=context,
-            target_frames=max(frames, SEARCHED_FRAMES),
+            target_frames=SEARCHED_FRAMES,
             height=round(SEARCHED_WIDTH * height / width),
             width=SEARCHED_WIDTH,
             fov_x=fov_x,
             fps=fps,
             supersample=1,
         )
-        masks = np.concatenate([shown.context_masks, shown.target_masks[:SEARCHED_FRAMES]])
+        masks = np.concatenate([shown.context_masks, shown.target_masks])
         found = leaves_and_returns(subjects_in_sight(masks), context, fps)
         if found:
             gone, back = found
-            return Scene(seed=candidate, path=shown.target_poses[:frames], gone=gone, back=back)
+            times = torch.arange(1, frames + 1, dtype=torch.float64) / fps
+            path = shown.worlds.trajectories.poses(times)[0].numpy()
+            return Scene(seed=candidate, path=path, gone=gone, back=back)
     raise ValueError(f"no world from seed {seed} to {candidate} shows a subject leave and return")
 
 
