@@ -98,6 +98,18 @@ def transform_message(transform: np.ndarray, header: Header, child: str) -> Tran
     return message
 
 
+def camera_transforms(
+    body: np.ndarray, stamp: Time, world_frame: str, camera_frame: str, optical_frame: str
+) -> list[TransformStamped]:
+    """Return the transforms world -> camera body [4, 4] -> optical frame, under one stamp."""
+    in_world = Header(stamp=stamp, frame_id=world_frame)
+    in_camera = Header(stamp=stamp, frame_id=camera_frame)
+    return [
+        transform_message(body, in_world, camera_frame),
+        transform_message(BODY_FROM_OPTICAL, in_camera, optical_frame),
+    ]
+
+
 def time_to_nanoseconds(stamp: Time) -> int:
     """Return a time message in nanoseconds."""
     return stamp.sec * NANOSECONDS + stamp.nanosec

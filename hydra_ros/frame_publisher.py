@@ -146,7 +146,9 @@ class FramePublisher:
             self._time.publish(Clock(clock=stamp))
         body = conversions.optical_to_body(frame.pose)
         if self._tf is not None:
-            self._tf.publish(TFMessage(transforms=self.transforms(body, stamp)))
+            names = (settings.world_frame, settings.camera_frame, settings.optical_frame)
+            transforms = conversions.camera_transforms(body, stamp, *names)
+            self._tf.publish(TFMessage(transforms=transforms))
         shown = body if settings.pose_convention == "body" else frame.pose
         self._pose.publish(conversions.pose_stamped_message(shown, in_world))
         height, width, _ = frame.image.shape
@@ -163,17 +165,3 @@ class FramePublisher:
         self.rate.add(now)
         if frame.commanded is not None:
             self.latency = now - frame.commanded
-
-    def transforms(self, body: np.ndarray, stamp: object) -> list:
-        """Return the transforms world -> camera body -> optical frame of one frame."""
-        settings = self.settings
-        return [
-            conversions.transform_message(
-                body, Header(stamp=stamp, frame_id=settings.world_frame), settings.camera_frame
-            ),
-            conversions.transform_message(
-                conversions.BODY_FROM_OPTICAL,
-                Header(stamp=stamp, frame_id=settings.camera_frame),
-                settings.optical_frame,
-            ),
-        ]

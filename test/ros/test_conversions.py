@@ -127,6 +127,25 @@ def test_camera_info_puts_the_edge_of_the_view_at_half_the_field_of_view():
     assert info.p[:3] == pytest.approx(info.k[:3])
 
 
+def test_the_transforms_lead_from_the_world_to_the_optical_frame():
+    optical = random_poses(1)[0]
+    body = conversions.optical_to_body(optical)
+    stamp = conversions.time_message(7)
+    messages = conversions.camera_transforms(body, stamp, "map", "camera", "lens")
+    assert [(m.header.frame_id, m.child_frame_id) for m in messages] == [
+        ("map", "camera"),
+        ("camera", "lens"),
+    ]
+    assert all(m.header.stamp == stamp for m in messages)
+    chain = np.eye(4)
+    for message in messages:
+        pose = Pose(orientation=message.transform.rotation)
+        for axis in "xyz":
+            setattr(pose.position, axis, getattr(message.transform.translation, axis))
+        chain = chain @ conversions.pose_from_message(pose)
+    np.testing.assert_allclose(chain, optical, atol=1e-9)
+
+
 def test_times_survive_the_way_through_messages():
     assert conversions.time_to_nanoseconds(conversions.time_message(12_000_000_345)) == (
         12_000_000_345

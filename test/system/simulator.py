@@ -129,6 +129,13 @@ class Client:
         wait_until(publisher.get_subscription_count, f"subscriber of cmd_vel as {kind.__name__}")
         return publisher
 
+    def listen(self, kind: type, topic: str) -> list:
+        """Return a list that fills with the messages of a topic."""
+        received: list = []
+        subscription = self._node.create_subscription(kind, topic, received.append, KEEP_ALL)
+        wait_until(lambda: self._node.count_publishers(subscription.topic_name), topic)
+        return received
+
     def remove(self, publisher) -> None:
         self._node.destroy_publisher(publisher)
 

@@ -93,6 +93,16 @@ def test_one_path_gives_77_frames_with_everything_under_one_stamp(client):
     assert client.poses[0].header.frame_id == "map"
 
 
+def test_the_transforms_of_a_frame_have_its_stamp(client):
+    messages = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed")
+    received = client.listen(messages.TFMessage, "/tf")
+    client.path_cmd.publish(path_message(turning(client.start, 5)))
+    client.wait_frames(5)
+    wait_until(lambda: len(received) == 5, "transforms")
+    for message, stamp in zip(received, stamps(client.images), strict=True):
+        assert stamps(message.transforms) == [stamp] * 2
+
+
 def test_the_same_commands_give_the_same_frames(client):
     def run(seed: int) -> bytes:
         response = client.reset("procedural", seed=seed)
