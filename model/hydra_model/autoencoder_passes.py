@@ -103,7 +103,7 @@ def _causal_conv(conv: WanCausalConv3d, x: Tensor, cache: FrameCache | None) -> 
         if cache is not None:
             cache.tails[conv] = x[:, :, -past:].clone()  # a view would keep all of x alive
     padding = (0, conv.kernel_size[1] // 2, conv.kernel_size[2] // 2)
-    if _needs_direct_call(x) and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and _needs_direct_call(x):
         return torch.mkldnn_convolution(
             x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups
         )
