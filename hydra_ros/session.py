@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from hydra_ros.commands import Command, CommandError
+from hydra_ros.context_preparer import ContextPreparer
 from hydra_ros.diagnostics import Counters, Status
 from hydra_ros.frame_publisher import FramePublisher
 from hydra_ros.parameters import Settings
@@ -28,7 +29,7 @@ from hydra_ros.simulation_thread import (
     StepResult,
     WorldFacts,
 )
-from hydra_ros.starting_world import ContextFormat, StartingWorld, starting_world
+from hydra_ros.starting_world import StartingWorld
 
 REALTIME_CHUNK = 17  # frames; about one second
 
@@ -70,7 +71,7 @@ class Session:
         self._counters = counters
         self._logger = logger
         self._thread = SimulationThread(load, on_frames)
-        self._preparer = ThreadPoolExecutor(1, "starting-world", initializer=_use_one_core)
+        self._preparer = ContextPreparer()
         self._facts: WorldFacts | None = None
         self._planner: Planner | None = None
         self._held: deque[Command] = deque()
@@ -163,7 +164,7 @@ class Session:
         """Abandon everything and free the model."""
         self.active = False
         self._publisher.drop_run()
-        self._preparer.shutdown(wait=False, cancel_futures=True)
+        self._preparer.close()
         self._thread.close()
         for start in self._starts:
             start.set_exception(Cancelled("the simulator was shut down or cleaned up"))
@@ -179,27 +180,9 @@ class Session:
         The future is answered on the executor's thread. The running world goes on until the
         new one's context is there; if that fails, nothing has changed.
         """
-        settings = self.settings
-        if not source:
-            source, seed = settings.start_source, seed or settings.seed
         started: Future[StartingWorld] = Future()
         self._starts.append(started)
-        facts = self._facts
-        prepared = self._preparer.submit(
-            starting_world,
-            source,
-            ContextFormat(
-                frames=facts.context_frames,
-                height=facts.height,
-                width=facts.width,
-                fps=facts.fps,
-                fov_x=facts.fov_x,
-            ),
-            seed=seed,
-            prompt=prompt or settings.prompt,
-            family=settings.procedural_family,
-            clips_folder=settings.clips_folder,
-        )
+        prepared = self._preparer.prepare(source, seed, prompt, self.settings, self._facts)
         prepared.add_done_callback(
             lambda done: self._post(lambda: self._context_prepared(done, started))
         )
@@ -366,10 +349,3 @@ class Session:
             self._planner.restart(self._facts.pose)
             self._stalled = self.settings.mode == "realtime"
         self.pump()
-
-
-def _use_one_core() -> None:
-    """Let this thread compute on one core: the others belong to the world that runs."""
-    import torch
-
-    torch.set_num_threads(1)
