@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hydra_ros.parameters import Settings
@@ -15,12 +17,19 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
     ``progress`` is called now and then and may raise to give up. PyTorch is imported here, so
     that a node which is not configured yet costs little.
     """
+    from hydra_model.checkpoints import load_config
+    from hydra_model.resources import weights_folder
     from hydra_model.world import World
 
+    folder = weights_folder() if settings.model == "default" else Path(settings.model).expanduser()
+    sampler = load_config(folder).sampler
+    if settings.sampler_steps:
+        sampler = dataclasses.replace(sampler, steps=settings.sampler_steps)
     return World.load(
-        settings.model,
+        folder,
         device=settings.device,
         dtype=settings.dtype,
         seed=settings.seed,
+        sampler=sampler,
         progress=progress,
     )

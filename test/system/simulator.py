@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from nav_msgs.msg import Path
+from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -39,7 +40,8 @@ class SimulatorProcess:
     def __init__(self, parameters: dict[str, Any], namespace: str) -> None:
         arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
         for name, value in parameters.items():
-            text = str(value).lower() if isinstance(value, bool) else str(value)
+            # Quoted where it is a string: a folder may be called "1".
+            text = f"'{value}'" if isinstance(value, str | Path) else str(value).lower()
             arguments += ["-p", f"{name}:={text}"]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hydra_ros.simulator_node", *arguments],
@@ -100,7 +102,7 @@ class Client:
         node.create_subscription(Clock, "/clock", self.clocks.append, KEEP_ALL)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 10)
         self.pose_cmd = node.create_publisher(PoseStamped, "pose_cmd", 200)
-        self.path_cmd = node.create_publisher(Path, "path_cmd", 10)
+        self.path_cmd = node.create_publisher(PathMessage, "path_cmd", 10)
         self._reset = node.create_client(Reset, f"{NODE}/reset")
         self._change_state = node.create_client(ChangeState, f"{NODE}/change_state")
         self._get_state = node.create_client(GetState, f"{NODE}/get_state")
@@ -212,10 +214,10 @@ def pose_message(body: np.ndarray, frame: str = "map", stamp: float = 0.0) -> Po
 
 def path_message(
     bodies: Iterable[np.ndarray], frame: str = "map", times: Iterable[float] | None = None
-) -> Path:
+) -> PathMessage:
     bodies = list(bodies)
     stamps = list(times) if times is not None else [0.0] * len(bodies)
     poses = [pose_message(body, frame, stamp) for body, stamp in zip(bodies, stamps, strict=True)]
-    message = Path(poses=poses)
+    message = PathMessage(poses=poses)
     message.header.frame_id = frame
     return message
