@@ -41,12 +41,8 @@ def run(options: argparse.Namespace) -> int:
     from hydra_model.config import ModelConfig
     from hydra_model.evaluation import report
     from hydra_model.evaluation.predictors import ModelPredictor, load_model, untrained_model
-    from hydra_model.evaluation.procedural import (
-        EVALUATION_SEEDS_START,
-        evaluate,
-        evaluation_seeds,
-        model_predictors,
-    )
+    from hydra_model.evaluation.procedural import evaluate, evaluation_seeds, model_predictors
+    from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
     from hydra_model.procedural import compile_core
     from hydra_model.procedural.trajectories import family_index
 

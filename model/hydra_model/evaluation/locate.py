@@ -24,11 +24,11 @@ _SHIFTS = 3  # rounds in which the window is moved onto its own content
 
 
 class Place(NamedTuple):
-    """Where a colour gathers: column x and row y [N] in pixels, and pixels counted there [N]."""
+    """Where a colour gathers: column x and row y [N] in pixels, and how many are there [N]."""
 
     x: Tensor
     y: Tensor
-    count: Tensor
+    pixels: Tensor
 
 
 def hue_and_saturation(frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,7 +73,7 @@ def densest(match: Tensor, box_width: Tensor, box_height: Tensor) -> Place:
 
     The boxes' sizes [N] are in pixels; a box reaches at least ``_SMALLEST_WINDOW``. The place is
     the centroid of the pixels in the best box, after the box was moved onto its own centroid a
-    few times; with no pixel at all its count is 0 and the place is meaningless.
+    few times; with no pixel at all its ``pixels`` are 0 and the place is meaningless.
     """
     boxes = _Boxes(match, box_width, box_height)
     x, y = boxes.best_centre()
@@ -86,7 +86,7 @@ def densest(match: Tensor, box_width: Tensor, box_height: Tensor) -> Place:
 def gathered(match: Tensor, box_width: Tensor, box_height: Tensor, at: Place) -> Tensor:
     """Count the pixels of ``match`` [N, H, W] in boxes around given places, float32 [N]."""
     boxes = _Boxes(match, box_width, box_height)
-    return boxes.centroid(at.x.round().long(), at.y.round().long()).count
+    return boxes.centroid(at.x.round().long(), at.y.round().long()).pixels
 
 
 def box_sizes(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ class SubjectTruth:
 
     An item is one target frame in which a subject is visible that the context has shown:
     ``world``, ``subject`` (from 0) and ``frame``, int64 [N]. ``hue`` float32 [N] in turns,
-    ``place`` is where the subject's colour truly gathers, its ``count`` the pixels it shows there;
+    ``place`` is where the subject's colour truly gathers, its ``pixels`` how many it shows;
     ``box_width`` and ``box_height`` [N] are the size of the visible part in pixels.
     ``ids`` uint8 [B, Tt, H, W] are the target's.
     """
@@ -132,8 +132,8 @@ def _score_items(prediction: Tensor, truth: SubjectTruth, at: slice) -> tuple[Te
     own = colourful & (distance <= locate.HUE_TOLERANCE)
 
     place = locate.densest(own, *size)
-    needed = (locate.FOUND_SHARE * true_place.count).clamp(min=locate.FOUND_PIXELS)
-    found = place.count >= needed
+    needed = (locate.FOUND_SHARE * true_place.pixels).clamp(min=locate.FOUND_PIXELS)
+    found = place.pixels >= needed
     offset = torch.hypot(place.x - true_place.x, place.y - true_place.y)
     hit = found & (offset <= HIT_SHARE * prediction.shape[-2])
 

@@ -4,19 +4,18 @@
 import json
 
 import pytest
+
 from hydra_model.checkpoints import save_model_folder
 from hydra_model.evaluation.predictors import untrained_model
 from hydra_ros.cli.main import main
 
-from model.evaluation.test_procedural import SMALL
-
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
+def model_folder(tmp_path_factory, small_config):
     folder = tmp_path_factory.mktemp("model")
-    model = untrained_model(SMALL)
+    model = untrained_model(small_config)
     save_model_folder(
-        folder, SMALL, transformer=model.transformer, autoencoder=model.autoencoder
+        folder, small_config, transformer=model.transformer, autoencoder=model.autoencoder
     )
     return folder
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from hydra_model.evaluation import metrics
 
 
@@ -94,7 +95,7 @@ def test_ssim_of_flat_frames_is_exact():
 
 def test_wrong_frames_are_named():
     frames = torch.zeros(1, 8, 10, 3, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="prediction is torch.float32"):
+    with pytest.raises(ValueError, match=r"prediction is torch\.float32"):
         metrics.psnr(frames.float(), frames)
     with pytest.raises(ValueError, match="but the truth"):
         metrics.psnr(frames[:, :4], frames)

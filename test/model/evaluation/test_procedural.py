@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole evaluation on small pictures: from seeds to report."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
+
 from hydra_model.config import ModelConfig
 from hydra_model.evaluation import report
 from hydra_model.evaluation.metrics import HIGHEST_PSNR
 from hydra_model.evaluation.predictors import LastFrameRepeated, ModelPredictor, untrained_model
 from hydra_model.evaluation.procedural import (
     AUTOENCODER,
-    EVALUATION_SEEDS_START,
     EXTRAPOLATION,
     TRUTH,
     Evaluation,
@@ -20,17 +19,9 @@ from hydra_model.evaluation.procedural import (
     evaluation_seeds,
     model_predictors,
 )
+from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
 from hydra_model.procedural import episode
 
-DEFAULT = ModelConfig.from_name("default")
-SMALL = dataclasses.replace(
-    DEFAULT,
-    video=dataclasses.replace(DEFAULT.video, height=48, width=80),
-    autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
-    transformer=dataclasses.replace(DEFAULT.transformer, dim=64, ffn_dim=64, num_blocks=2,
-                                    num_heads=2),
-    sampler=dataclasses.replace(DEFAULT.sampler, steps=2),
-)  # fmt: skip
 FAMILY = "sinusoid"  # comes back often
 
 
@@ -49,12 +40,12 @@ class Oracle:
 
 
 @pytest.fixture(scope="module")
-def evaluation() -> Evaluation:
-    model = untrained_model(SMALL)
+def evaluation(small_config) -> Evaluation:
+    model = untrained_model(small_config)
     predictors = [Oracle(), *model_predictors(model, [1])]
     progress = []
     result = evaluate(
-        evaluation_seeds(2), SMALL, predictors, model=model, batch=1, family=FAMILY, shown=2,
+        evaluation_seeds(2), small_config, predictors, model=model, batch=1, family=FAMILY, shown=2,
         on_batch=lambda done, total: progress.append((done, total)),
     )  # fmt: skip
     assert progress == [(1, 2), (2, 2)]
@@ -108,8 +99,8 @@ def test_the_report_is_written(evaluation, tmp_path):
     assert (tmp_path / "worlds.jpg").stat().st_size > 10_000
 
 
-def test_a_prediction_does_not_depend_on_its_batch():
-    model = untrained_model(SMALL)
+def test_a_prediction_does_not_depend_on_its_batch(small_config):
+    model = untrained_model(small_config)
     predictor = ModelPredictor("model", model, steps=1)
     own = episode(7, height=48, width=80)
     frames = torch.from_numpy(own.context_frames)[None].expand(2, -1, -1, -1, -1)

@@ -4,6 +4,7 @@
 import math
 
 import torch
+
 from hydra_model.evaluation.reference_motion import Camera, linear_extrapolation, visible_centre
 from hydra_model.procedural.trajectories import optical_poses
 

@@ -4,6 +4,7 @@
 import math
 
 import torch
+
 from hydra_model.evaluation.revisits import revisited
 from hydra_model.procedural.trajectories import optical_poses
 

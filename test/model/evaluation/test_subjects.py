@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+
 from hydra_model.evaluation.events import find_events, stayed_in_view
 from hydra_model.evaluation.subjects import SubjectTruth, score_subjects, subject_truth
 
