@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,9 @@ from hydra_model.procedural.visibility import FIRST_BLOCK, Geometry, first_surfa
 # What ``Core`` does, for images small enough to be held at once; see ``render_core``.
 Core = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 _HIDDEN = 1e6  # metres away: farther than any ray goes
-_EAGER_RAYS = 1 << 17  # rays that eager mode holds at once, so that they stay in the cache
+# Rays that eager mode holds at once: they fit the cache, and PyTorch does not split so few among
+# threads, whose waiting for each other costs far more than it gains on a busy machine.
+_EAGER_RAYS = 1 << 15
 
 
 def render(
@@ -61,26 +63,27 @@ def render(
     camera = camera_to_world.to(torch.float32).flatten(0, 1)
     focal = width / 2 / math.tan(fov_x / 2)
 
-    def shoot(which: Core, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        planes = which(*inputs, height, width, focal, supersample)
-        return _picture(planes, height, width, supersample)
-
     if core is not None:
-        frames, subject_ids, depth = shoot(core, camera, geometry, looks)
+        shaded = core(camera, geometry, looks, height, width, focal, supersample, (0, height))
+        *colors, subject_ids, depth = _pixels(shaded, width, supersample)
+        frames = torch.stack(colors, -1)
     else:
         total = batch * steps
         frames = torch.empty(total, height, width, 3, dtype=torch.uint8, device=camera.device)
         subject_ids = frames.new_empty(total, height, width)
         depth = camera.new_empty(total, height, width)
-        piece = max(1, _EAGER_RAYS // (height * width * supersample**2))
-        for first in range(0, total, piece):
-            at = slice(first, first + piece)
-            inputs = (
+        for at, rows in _pieces(total, height, width * supersample**2):
+            shaded = render_core(
                 camera[at],
-                Geometry(*(g[at] for g in geometry)),
-                Looks(*(v[at] for v in looks)),
+                Geometry(*(value[at] for value in geometry)),
+                Looks(*(value[at] for value in looks)),
+                height, width, focal, supersample, rows,
+            )  # fmt: skip
+            *colors, subject_ids[at, slice(*rows)], depth[at, slice(*rows)] = _pixels(
+                shaded, width, supersample
             )
-            frames[at], subject_ids[at], depth[at] = shoot(render_core, *inputs)
+            for channel, color in enumerate(colors):
+                frames[at, slice(*rows), :, channel] = color
     frames, subject_ids, depth = (
         x.unflatten(0, (batch, steps)) for x in (frames, subject_ids, depth)
     )
@@ -95,20 +98,21 @@ def render_core(
     width: int,
     focal: float,
     supersample: int,
+    rows: tuple[int, int],
     at_once: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Shade every ray: element-wise operations only, so that it compiles into few kernels.
+    """Shade every ray of some rows in element-wise operations, which compile into few kernels.
 
-    ``camera_to_world`` [F, 4, 4] float32. Returns red, green and blue uint8 [F, P] of the image
-    that is ``supersample`` times finer, and of the rays through the pixels' centres the subject
-    ids uint8 and the depth float32 [F, H * W].
+    ``camera_to_world`` is [F, 4, 4] float32, ``rows`` the first row and one past the last. Returns
+    red, green and blue uint8 [F, P] of the image that is ``supersample`` times finer, and of the
+    rays through the pixels' centres the subject ids uint8 and the depth float32, both [F, Q].
     """
-    rays = make_rays(camera_to_world, height, width, focal, supersample)
+    rays = make_rays(camera_to_world, height, width, focal, supersample, rows)
     depth, surface = first_surface(rays, geometry, at_once)
     colors = shade(rays, depth, surface, geometry, looks, 1 / (focal * supersample), at_once)
     red, green, blue = ((c.clamp(0, 1) * 255 + 0.5).to(torch.uint8) for c in colors)
     if supersample > 1:
-        rays = make_rays(camera_to_world, height, width, focal)
+        rays = make_rays(camera_to_world, height, width, focal, 1, rows)
         depth, surface = first_surface(rays, geometry, at_once)
     first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
     ids = (torch.div(surface - first_subject, 2, rounding_mode="floor") + 1).clamp(min=0)
@@ -148,21 +152,26 @@ def pack_looks(scenes: Scenes, steps: int) -> Looks:
     return Looks(*(value.to(torch.float32).repeat_interleave(steps, 0) for value in values))
 
 
-def _picture(
-    shaded: tuple[Tensor, ...], height: int, width: int, supersample: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Average each pixel's rays: frames uint8 [F, H, W, 3], ids and depth [F, H, W]."""
+def _pieces(frames: int, height: int, rays_per_row: int) -> Iterator[tuple[slice, tuple[int, int]]]:
+    """Cut the work of eager mode into some frames, or some rows of one frame."""
+    row_count = min(height, max(1, _EAGER_RAYS // rays_per_row))
+    frame_count = max(1, _EAGER_RAYS // (rays_per_row * height))
+    for first in range(0, frames, frame_count):
+        for top in range(0, height, row_count):
+            yield slice(first, first + frame_count), (top, min(height, top + row_count))
+
+
+def _pixels(shaded: tuple[Tensor, ...], width: int, supersample: int) -> list[Tensor]:
+    """Average each pixel's rays, rounded: red, green, blue, ids and depth, each [F, rows, W]."""
     s = supersample
-    planes = []
+    red_green_blue = []
     for color in shaded[:3]:
-        fine = color.reshape(-1, height * s, width * s)
-        if s == 1:
-            planes.append(fine)
-            continue
-        total = torch.zeros_like(fine[:, ::s, ::s], dtype=torch.int16)
-        for row in range(s):
-            for column in range(s):
-                total += fine[:, row::s, column::s]
-        planes.append(((total + s * s // 2) // (s * s)).to(torch.uint8))
-    ids, depth = (x.reshape(-1, height, width) for x in shaded[3:])
-    return torch.stack(planes, -1), ids, depth
+        fine = color.unflatten(1, (-1, width * s))
+        if s > 1:
+            total = torch.zeros_like(fine[:, ::s, ::s], dtype=torch.int16)
+            for row in range(s):
+                for column in range(s):
+                    total += fine[:, row::s, column::s]
+            fine = ((total + s * s // 2) // (s * s)).to(torch.uint8)
+        red_green_blue.append(fine)
+    return [*red_green_blue, *(x.unflatten(1, (-1, width)) for x in shaded[3:])]

@@ -136,6 +136,11 @@ def _ground(
     return _scale(color, (1 + 0.13 * tint) * _contact_shadow(x, y, geometry, at_once))
 
 
+def _product(factors: Tensor) -> Tensor:
+    """Multiply factors [F, N, P] over N; a reduction of one would be slow in eager mode."""
+    return factors[:, 0] if factors.shape[1] == 1 else factors.prod(1)
+
+
 def _contact_shadow(x: Tensor, y: Tensor, geometry: Geometry, at_once: bool) -> Tensor:
     """Darken the ground under the subjects and around the feet of the blocks."""
     light = torch.ones_like(x)
@@ -143,14 +148,14 @@ def _contact_shadow(x: Tensor, y: Tensor, geometry: Geometry, at_once: bool) -> 
         centre_x, centre_y, _, _, _, body = some[..., None].unbind(2)
         dx, dy = x[:, None] - centre_x, y[:, None] - centre_y
         outside = (dx * dx + dy * dy) / (1.25 * body).square()
-        light = light * (1 - 0.55 * (1.6 - outside).clamp(0, 1)).prod(1)
+        light = light * _product(1 - 0.55 * (1.6 - outside).clamp(0, 1))
     for _, some in pieces(geometry.blocks, at_once):
         cx, cy, half_x, half_y, _, cos, sin = some[..., None].unbind(2)
         dx, dy = x[:, None] - cx, y[:, None] - cy
         u = ((cos * dx + sin * dy).abs() - half_x).clamp(min=0)
         v = ((cos * dy - sin * dx).abs() - half_y).clamp(min=0)
         near = (1 - 3 * (u + v)).clamp(min=0)
-        light = light * (1 - 0.4 * near * (half_x > 0)).prod(1)
+        light = light * _product(1 - 0.4 * near * (half_x > 0))
     return light
 
 

@@ -49,14 +49,20 @@ class Rays(NamedTuple):
 
 
 def make_rays(
-    camera_to_world: Tensor, height: int, width: int, focal: float, scale: int = 1
+    camera_to_world: Tensor,
+    height: int,
+    width: int,
+    focal: float,
+    scale: int,
+    rows: tuple[int, int],
 ) -> Rays:
     """Make rays through the pixel centres of an image ``scale`` times finer than height x width.
 
-    ``camera_to_world`` [F, 4, 4] is optical (x right, y down, z forward), ``focal`` in pixels
-    of the coarse image.
+    ``camera_to_world`` [F, 4, 4] is optical (x right, y down, z forward); ``focal`` in pixels and
+    ``rows`` (first, one past the last) are of the coarse image.
     """
-    pixel = torch.arange(height * width * scale**2, device=camera_to_world.device)
+    first, last = (row * width * scale**2 for row in rows)
+    pixel = torch.arange(first, last, device=camera_to_world.device)
     column = pixel % (width * scale)
     row = torch.div(pixel, width * scale, rounding_mode="floor")
     x = ((column.to(torch.float32) + 0.5) / scale - width / 2) / focal  # [P]
@@ -110,6 +116,9 @@ def _keep_nearer(
     depth: Tensor, surface: Tensor, hits: Tensor, first: int, step: int
 ) -> tuple[Tensor, Tensor]:
     """Take the nearest of hits [F, N, P] where it is nearer than depth [F, P]."""
+    if hits.shape[1] == 1:  # eager mode: a reduction of one would cost as much as the test
+        nearer = hits[:, 0] < depth
+        return torch.where(nearer, hits[:, 0], depth), torch.where(nearer, first, surface)
     nearest, index = hits.min(dim=1)
     nearer = nearest < depth
     number = (first + step * index).to(torch.int32)
