@@ -2,10 +2,10 @@
 """Which surface a ray meets first: closed-form intersections, one primitive at a time.
 
 Everything here is element-wise over rays [F, P] (F frames of P rays; whatever is the same in
-all of a frame is [F, 1]), and primitives are taken in an unrolled loop that keeps a running
-minimum: a compiler fuses it into few kernels, and nothing of size rays x primitives ever
-exists. Frames of all worlds and times share one axis because kernels with different loops
-do not fuse.
+all of a frame is [F, 1]). Eager mode takes primitives one by one and keeps a running minimum;
+compiled, all primitives of a kind are one reduction, a loop inside a kernel. Either way nothing
+of size rays x primitives is ever held. Frames of all worlds and times share one axis because
+kernels with different loops do not fuse.
 """
 
 from __future__ import annotations
