@@ -27,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--family", default=None, help="one camera family instead of the mix")
     parser.add_argument(
-        "--renderer", choices=("auto", "eager", "compiled"), default="auto",
-        help="how worlds are rendered; auto compiles on a GPU",
+        "--renderer", choices=("auto", "pieces", "whole", "compiled"), default="auto",
+        help="how worlds are rendered; auto is whole on a GPU and in pieces on a CPU; compiling "
+        "takes a minute and pays from thousands of worlds on",
     )  # fmt: skip
     parser.add_argument("--shown", type=int, default=8, help="worlds on the picture sheets")
     parser.add_argument("--output", type=Path, default=Path("evaluation"), help="folder to write")
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from hydra_model.evaluation.predictors import ModelPredictor, load_model, untrained_model
     from hydra_model.evaluation.procedural import evaluate, evaluation_seeds, model_predictors
     from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
-    from hydra_model.procedural import compile_core
+    from hydra_model.procedural.renderer import compile_core, render_core
     from hydra_model.procedural.trajectories import family_index
 
     if options.batch < 1:
@@ -60,8 +61,10 @@ def run(options: argparse.Namespace) -> int:
         if options.model == "untrained"
         else load_model(options.model, device)
     )
-    compiled = options.renderer == "compiled"
-    compiled |= options.renderer == "auto" and device.startswith("cuda")
+    renderer = options.renderer
+    if renderer == "auto":
+        renderer = "whole" if device.startswith("cuda") else "pieces"
+    cores = {"pieces": lambda: None, "whole": lambda: render_core, "compiled": compile_core}
     evaluation = evaluate(
         seeds,
         model.config,
@@ -70,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         batch=min(options.batch, len(seeds)),
         device=device,
         family=options.family,
-        core=compile_core() if compiled else None,
+        core=cores[renderer](),
         shown=options.shown,
         on_batch=_progress,
     )

@@ -20,6 +20,7 @@ from hydra_model.procedural.scenes import Scenes
 
 # Worlds of seeds from here on are never trained on; training draws its seeds below.
 EVALUATION_SEEDS_START = 1_000_000_000
+_RENDERED_AT_ONCE = 8  # worlds; many frames at once take about a gigabyte each for a while
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,15 @@ def make_batches(
 ) -> Iterator[WorldBatch]:
     """Render worlds in batches; each has the camera family that training would give its seed.
 
-    Only the last batch may be smaller; it is rendered at full size, for a compiled ``core``
-    wants one shape.
+    ``core`` is None to render in small pieces (best on a CPU), ``render_core`` to render many
+    frames at once (best on a GPU), or what ``compile_core`` returned.
     """
     for start in range(0, len(seeds), batch):
-        wanted = list(seeds[start : start + batch])
-        padding = [wanted[-1]] * (batch - len(wanted)) if core is not None else []
-        yield _make_batch(wanted, padding, config, device, family, core)
+        yield _make_batch(list(seeds[start : start + batch]), config, device, family, core)
 
 
 def _make_batch(
     seeds: list[int],
-    padding: list[int],
     config: ModelConfig,
     device: torch.device | str,
     family: str | None,
@@ -86,13 +84,22 @@ def _make_batch(
 ) -> WorldBatch:
     video = config.video
     context, target = config.context_frames, config.chunk_frames
-    worlds = sample_worlds(seeds + padding, family=family, device=device)
+    # A compiled core wants one shape, so the last group is filled up with copies.
+    group = min(_RENDERED_AT_ONCE, len(seeds))
+    padded = seeds + [seeds[-1]] * (-len(seeds) % group)
+    worlds = sample_worlds(padded, family=family, device=device)
     times = torch.arange(1 - context, target + 1, dtype=torch.float64, device=device) / video.fps
     poses = worlds.trajectories.poses(times)
-    frames, ids, depth = render(
-        worlds.scenes, poses, times, video.height, video.width, video.fov_x,
-        with_depth=True, core=core,
-    )  # fmt: skip
+    rendered = []
+    for first in range(0, len(padded), group):
+        own = slice(first, first + group)
+        rendered.append(
+            render(
+                worlds.scenes[own], poses[own], times, video.height, video.width, video.fov_x,
+                with_depth=True, core=core,
+            )
+        )  # fmt: skip
+    frames, ids, depth = (torch.cat(parts) for parts in zip(*rendered, strict=True))
     count = len(seeds)
     frames, ids, depth, poses = frames[:count], ids[:count], depth[:count], poses[:count]
     revisit_frames, revisit_mask = revisited(
