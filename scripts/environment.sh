@@ -58,6 +58,7 @@ if [ "$(cat "$venv/package.stamp" 2> /dev/null)" != "$sources" ]; then
       fail "no C and C++ compiler ($compiler) was found: the ROS 2 interfaces need one"
   done
   say "Building the ROS 2 interfaces ..."
+  rm -rf "$venv/build/rosidl_generator_py"  # it would keep what was made of a removed file
   PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -m pip install --quiet \
     --disable-pip-version-check --no-deps --no-build-isolation \
     --config-settings=build-dir="$venv/build" --editable .
