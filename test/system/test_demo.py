@@ -49,12 +49,6 @@ def test_the_demo_in_realtime(model, tmp_path):
     assert len(read_video(tmp_path / "demo.mp4")[0]) == 17 + 20
 
 
-def test_a_model_that_is_not_there_is_one_line(tmp_path):
-    done = run_demo(tmp_path / "missing", tmp_path)
-    assert done.returncode == 2
-    assert "missing/config.json cannot be read" in done.stderr and done.stderr.count("\n") == 1
-
-
 def test_a_model_the_node_cannot_load_is_said_with_its_reason(model, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -111,17 +105,3 @@ def test_interrupting_the_demo_ends_its_node(model, tmp_path):
     assert process.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.kill(node, 0)
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--frames", 0, "--frames is 0"),
-        ("--seed", -1, "--seed is -1"),
-        ("--timeout", 0, "--timeout"),
-    ],
-)
-def test_wrong_options_are_one_line(model, tmp_path, option, value, message):
-    done = run_demo(model, tmp_path, option, value)
-    assert done.returncode == 2
-    assert message in done.stderr and done.stderr.count("\n") == 1
