@@ -18,7 +18,7 @@ trap 'rm -f .build-requirements.tmp' EXIT
 
 {
   echo "# Written by scripts/lock.sh. Every package that make installs, but $torch and its CUDA."
-  uv pip compile pyproject.toml .build-requirements.tmp --extra train --extra dev \
+  uv pip compile pyproject.toml .build-requirements.tmp --extra dev \
     --universal --python-version 3.10 --constraint <(echo "$torch") \
     --no-header --no-annotate --quiet |
     grep -vE '^(torch|triton|nvidia-|cuda-)'
