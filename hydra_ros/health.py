@@ -105,9 +105,9 @@ def check_weights() -> Finding:
         folder = weights_folder()
     except FileNotFoundError as error:
         return Finding("fail", str(error), hint)
-    files = sorted(folder.rglob("*.safetensors"))
-    if not files:
-        return Finding("fail", f"no .safetensors in {folder}", hint)
+    files, configs = sorted(folder.rglob("*.safetensors")), list(folder.rglob("config.json"))
+    if not files or not configs:
+        return Finding("fail", f"no .safetensors files with a config.json in {folder}", hint)
     described = []
     for path in files:
         with safe_open(path, "pt") as tensors:
@@ -115,7 +115,7 @@ def check_weights() -> Finding:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         size = path.stat().st_size / MIB
         described.append(f"{path.name}: {count} tensors, {size:.0f} MiB, sha256 {digest}")
-    for config in folder.rglob("config.json"):
+    for config in configs:
         ModelConfig.from_json(config.read_text())
     return Finding("ok", "; ".join(described))
 
