@@ -139,13 +139,15 @@ def predict(world: World, case: Case, *, seed: int, progress: Callable[[int], No
 
     ``progress`` gets the number of frames so far, now and then.
     """
-    done = 0
+    done = shown = 0
 
     def on_frames(first: int, frames: np.ndarray) -> None:
-        progress(done + first + len(frames))
+        nonlocal shown
+        shown = done + first + len(frames)
+        progress(shown)
 
     def still_busy() -> bool:
-        progress(done)
+        progress(shown)
         return False
 
     world.reset(case.context, case.context_poses, case.caption, seed=seed, fov_x=case.fov_x)
@@ -155,5 +157,4 @@ def predict(world: World, case: Case, *, seed: int, progress: Callable[[int], No
         chunk = world.step(poses, on_frames=on_frames, cancelled=still_busy)
         predicted.append(chunk.frames)
         done += length
-        progress(done)
     return np.concatenate(predicted)

@@ -126,7 +126,7 @@ def _load_world(
     report.stage(f"Loading the model {config.name!r}")
     world = World.load(
         options.model, device=options.device, dtype=options.dtype, seed=options.seed,
-        sampler=sampler,
+        sampler=sampler, progress=lambda *_: report.update(),
     )  # fmt: skip
     if config.name == "default":
         report.say(f"Note: {POOR}.")

@@ -7,11 +7,19 @@ import math
 
 import numpy as np
 import pytest
-import small_models
 
+import small_models
 from hydra_model.cameras import load_cameras
 from hydra_model.config import ModelConfig, TextConfig
-from hydra_ros.inference import example_clip, example_names, frame_poses, load_case, sampler
+from hydra_model.world import World
+from hydra_ros.inference import (
+    example_clip,
+    example_names,
+    frame_poses,
+    load_case,
+    predict,
+    sampler,
+)
 from reference import reference_folder
 
 
@@ -117,3 +125,18 @@ def test_only_what_is_given_replaces_the_models_sampler():
     assert (changed.steps, changed.guidance_scale) == (7, config.sampler.guidance_scale)
     with pytest.raises(ValueError, match="steps is 0"):
         sampler(config, steps=0, guidance=None)
+
+
+def test_a_long_target_is_predicted_in_chunks_that_join(examples, tmp_path):
+    config = small_models.write_model(tmp_path / "model")  # at most 9 frames at once
+    world = World.load(tmp_path / "model", device="cpu")
+    case = load_case(example_clip(examples, "1"), config, frames=None, fov_x=None)
+    counts: list[int] = []
+    frames = predict(world, case, seed=3, progress=counts.append)
+    assert frames.shape == (17, 48, 80, 3) and frames.dtype == np.uint8
+    assert np.array_equal(world.pose, case.target_poses[-1])
+    assert world.time == pytest.approx(17 / 15)
+    assert counts == sorted(counts) and counts[-1] == 17
+    # The first chunk is what one step would give.
+    world.reset(case.context, case.context_poses, seed=3)
+    assert np.array_equal(world.step(case.target_poses[:5]).frames, frames[:5])
