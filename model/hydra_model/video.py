@@ -151,9 +151,10 @@ def _quiet() -> Iterator[None]:
     """Keep FFmpeg's and OpenCV's own lines off stderr: what went wrong is in our exceptions."""
     # Read once, when OpenCV first uses FFmpeg; a user's own choice stays.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    logging = cv2.utils.logging
-    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    # OpenCV 4 has it at the top, OpenCV 5 among the tools.
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+    before = set_level(0)  # silent
     try:
         yield
     finally:
-        logging.setLogLevel(before)
+        set_level(before)
