@@ -34,6 +34,7 @@ from hydra_ros.post_box import PostBox
 from hydra_ros.session import Session
 from hydra_ros.simulation_thread import Cancelled, FrameBatch, WorldFacts
 from hydra_ros.srv import Reset
+from hydra_ros.threads import let_idle_threads_sleep
 from hydra_ros.throttle import Throttle
 from hydra_ros.world_loader import load_world
 
@@ -285,6 +286,7 @@ class SimulatorNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted; the exit code is 0 then, 2 for bad parameters."""
     use_dds_profile()
+    let_idle_threads_sleep()
     rclpy.init(args=args)
     node = None
     try:
