@@ -166,7 +166,9 @@ class ModelConfig:
     def from_name(cls, name: str) -> ModelConfig:
         """Return a named preset; a wrong name lists the right ones."""
         if name not in PRESETS:
-            raise ValueError(f"unknown model preset {name!r}; accepted: {', '.join(sorted(PRESETS))}")
+            raise ValueError(
+                f"unknown model preset {name!r}; accepted: {', '.join(sorted(PRESETS))}"
+            )
         return PRESETS[name]
 
     @classmethod
@@ -214,7 +216,9 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     names = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - names)
     if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; accepted: {', '.join(sorted(names))}")
+        raise ValueError(
+            f"{where}: unknown key {unknown[0]!r}; accepted: {', '.join(sorted(names))}"
+        )
     built: dict[str, Any] = {}
     for key, value in values.items():
         if key in _NESTED and value is not None:

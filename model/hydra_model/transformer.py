@@ -181,7 +181,9 @@ class Block(nn.Module):
 
     def modulations(self, time: Tensor) -> list[Tensor]:
         """Split ``time [B, 6, C]`` into shift, scale and gate of attention and feed-forward."""
-        return list((self.modulation + time)[:, :, None, None, None].unbind(1))
+        # In the activations' type, so that under autocast the residual stream stays narrow.
+        modulation = (self.modulation + time).to(time.dtype)
+        return list(modulation[:, :, None, None, None].unbind(1))
 
     def add_camera(self, y: Tensor, encoder: nn.Linear, camera: Tensor) -> Tensor:
         """Add the encoded camera ``[B, T, 1 or N, channels]`` to ``y [B, T, h, w, C]``."""

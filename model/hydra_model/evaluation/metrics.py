@@ -48,9 +48,7 @@ def masked_psnr(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
         )
     error = squared_error(prediction, truth) * mask
     count = mask.sum((-2, -1))
-    return torch.where(
-        count > 0, decibels(error.sum((-2, -1)) / count.clamp(min=1)), torch.nan
-    )
+    return torch.where(count > 0, decibels(error.sum((-2, -1)) / count.clamp(min=1)), torch.nan)
 
 
 def dilate(mask: Tensor, radius: int) -> Tensor:
@@ -72,9 +70,7 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     if min(height, width) < _SSIM_TAPS:
         raise ValueError(f"frames of {width}x{height} pixels; SSIM needs at least {_SSIM_TAPS}")
     # Channels become frames of their own.
-    planes = [
-        frames.movedim(-1, -3).reshape(-1, height, width) for frames in (prediction, truth)
-    ]
+    planes = [frames.movedim(-1, -3).reshape(-1, height, width) for frames in (prediction, truth)]
     pieces = zip(*(p.split(_FRAMES_AT_ONCE) for p in planes), strict=True)
     values = torch.cat([_ssim_planes(a.float(), b.float()) for a, b in pieces])
     return values.reshape(*truth.shape[:-3], 3).mean(-1)

@@ -29,9 +29,7 @@ class Camera:
         return self.width / 2 / math.tan(self.fov_x / 2)
 
 
-def linear_extrapolation(
-    seen_times: Tensor, seen_positions: Tensor, times: Tensor
-) -> Tensor:
+def linear_extrapolation(seen_times: Tensor, seen_positions: Tensor, times: Tensor) -> Tensor:
     """Fit a line to positions [N, 2] at times [N] and continue it to times [T]: [T, 2].
 
     Least squares; a single position stays where it is.

@@ -61,10 +61,7 @@ def revisited(
         ranges = shown[now][:, grid_y, grid_x].reshape(len(target), -1, 1)
         points = (local * ranges) @ poses[now, :3, :3].mT + poses[now, None, :3, 3]  # [F, P, 3]
         seen = torch.stack(
-            [
-                _visible(points, poses[i], shown[i], static[i], focal)
-                for i in range(len(moments))
-            ]
+            [_visible(points, poses[i], shown[i], static[i], focal) for i in range(len(moments))]
         )  # [M, F, P]
         back = _back_after_absence(seen, times[moments], len(context))
         back &= static[now][:, grid_y, grid_x].reshape(len(target), -1)
@@ -72,9 +69,7 @@ def revisited(
     return target - context_frames, mask
 
 
-def _visible(
-    points: Tensor, pose: Tensor, depth: Tensor, static: Tensor, focal: float
-) -> Tensor:
+def _visible(points: Tensor, pose: Tensor, depth: Tensor, static: Tensor, focal: float) -> Tensor:
     """Say which points [F, P, 3] a camera shows, given its depth and static mask [H, W]."""
     height, width = depth.shape
     local = (points - pose[:3, 3]) @ pose[:3, :3]

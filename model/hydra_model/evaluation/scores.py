@@ -39,9 +39,7 @@ def world_records(prediction: Tensor, batch: WorldBatch) -> list[Record]:
     )
     counts = batch.revisit_mask.sum((1, 2, 3))
     pooled = (revisits * batch.revisit_mask).sum((1, 2, 3)) / counts.clamp(min=1)
-    at_revisits = torch.where(
-        counts >= REVISIT_PIXELS, metrics.decibels(pooled), torch.nan
-    )
+    at_revisits = torch.where(counts >= REVISIT_PIXELS, metrics.decibels(pooled), torch.nan)
     values = {
         "psnr": metrics.psnr(prediction, batch.truth).mean(1),
         "ssim": metrics.ssim(prediction, batch.truth).mean(1),

@@ -153,9 +153,7 @@ def _pieces(count: int) -> list[slice]:
 def _hues(frames: Tensor, ids: Tensor, subject: int) -> Tensor:
     # World by world: a float copy of all frames of a batch would be large.
     own = ids == subject + 1
-    return torch.cat(
-        [locate.own_hue(f[None], m[None]) for f, m in zip(frames, own, strict=True)]
-    )
+    return torch.cat([locate.own_hue(f[None], m[None]) for f, m in zip(frames, own, strict=True)])
 
 
 def _matches(pictures: Tensor, hue: Tensor) -> Tensor:

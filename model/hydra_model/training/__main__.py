@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
 from hydra_model.procedural import compile_core
+from hydra_model.procedural.renderer import Core, render_core
 from hydra_model.training.autoencoder import (
     AutoencoderTraining,
     measure_latents,
@@ -35,8 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--preset", default="default", help="model configuration by name")
     parser.add_argument("--autoencoder-seconds", type=float, default=170)
-    parser.add_argument("--transformer-seconds", type=float, default=900,
-                        help="planned length of the whole run; the rate's fall depends on it")
+    parser.add_argument(
+        "--transformer-seconds",
+        type=float,
+        default=900,
+        help="planned length of the whole run; the rate's fall depends on it",
+    )
     parser.add_argument("--leg-seconds", type=float, default=None,
                         help="stop this leg earlier; the next one goes on")  # fmt: skip
     parser.add_argument("--worlds", type=int, default=TransformerTraining.worlds)
@@ -55,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         model_folder.mkdir(parents=True, exist_ok=True)
     config = ModelConfig.from_name(options.preset)
     core = None if options.eager else compile_core()
+    # The autoencoder's training is over before its compilation would have paid.
+    plain: Core | None = render_core if process.device.type == "cuda" else None
     log_file = (folder / "train.log").open("a") if process.leads else None
 
     def log(line: str) -> None:
@@ -65,12 +72,12 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     done = folder / "autoencoder.done"
     if not done.exists():
-        training = AutoencoderTraining(clips=options.clips)
+        training = AutoencoderTraining(clips=options.clips, worlds=options.worlds)
         weights, steps = train_autoencoder(
             config, training, process, folder=folder, seconds=options.autoencoder_seconds,
-            total_steps=10**6, core=core, compiled=not options.eager, log=log,
+            total_steps=10**6, core=plain, compiled=False, log=log,
         )  # fmt: skip
-        config = measure_latents(config, weights, process.device)
+        config = measure_latents(config, weights, process.device, at_once=options.worlds, core=core)
         if process.leads:
             save_file(to_half(weights), model_folder / "autoencoder.safetensors")
             (model_folder / "config.json").write_text(config.to_json())

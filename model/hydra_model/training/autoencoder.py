@@ -20,23 +20,65 @@ from hydra_model.procedural.renderer import Core
 from hydra_model.training import state as run_state
 from hydra_model.training.data import WorldStream, render_clips, to_video
 from hydra_model.training.distributed import Process, agree, average_gradients
+from hydra_model.training.muon import Muon
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTraining:
     """How the autoencoder is trained.
 
-    ``frames`` per clip; ``clips`` per process and step; ``kl`` weighs the latents' divergence
+    ``frames`` per clip; ``clips`` per process and step, cut from ``worlds`` worlds that are
+    rendered at once and gone through ``epochs`` times; ``kl`` weighs the latents' divergence
     from a unit Gaussian, ``edges`` the difference of image gradients beside plain L1.
     """
 
     frames: int = 17
-    clips: int = 24
-    learning_rate: float = 1.5e-3
+    clips: int = 12
+    worlds: int = 16
+    epochs: int = 3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     kl: float = 1e-4
     edges: float = 0.5
     average_decay: float = 0.998
+
+
+class ClipSource:
+    """Short clips for each step, shuffled out of long renderings of a few worlds."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        training: AutoencoderTraining,
+        process: Process,
+        core: Core | None,
+    ) -> None:
+        self.config, self.training, self.core = config, training, core
+        self.stream = WorldStream(training.worlds, process)
+        first, last = -config.context_frames, config.chunk_frames
+        self.frames = list(range(first, last))
+        self.per_world = len(self.frames) // training.frames
+        self.per_epoch = max(1, training.worlds * self.per_world // training.clips)
+        self._block = self._epoch = -1
+        self._clips = self._shuffled = torch.empty(0)
+
+    def clips(self, step: int) -> Tensor:
+        """Return uint8 ``[clips, frames, H, W, 3]`` for a step."""
+        epoch, place = divmod(step, self.per_epoch)
+        block = epoch // self.training.epochs
+        if block != self._block:
+            pictures, _, _ = render_clips(
+                self.config, self.stream.worlds(block), self.frames, self.core, 0
+            )
+            length = self.training.frames
+            pictures = pictures[:, : self.per_world * length].unflatten(1, (-1, length))
+            self._clips, self._block = pictures.flatten(0, 1), block
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(epoch)
+            order = torch.randperm(len(self._clips), generator=generator)
+            self._shuffled, self._epoch = self._clips[order.to(self._clips.device)], epoch
+        count = self.training.clips
+        return self._shuffled[place * count : (place + 1) * count]
 
 
 def loss_terms(video: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,20 +108,29 @@ def train_autoencoder(
     torch.manual_seed(0)
     model = Autoencoder(config.autoencoder).prepare(device, torch.float32).requires_grad_(True)
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=training.learning_rate, weight_decay=training.weight_decay,
-        betas=(0.9, 0.95), fused=device.type == "cuda",
-    )  # fmt: skip
+    kernels = [p for p in parameters if p.ndim >= 2 and p[0].numel() > 1]
+    rest = [p for p in parameters if not (p.ndim >= 2 and p[0].numel() > 1)]
+    rules: list[torch.optim.Optimizer] = [
+        Muon(kernels, lr=training.learning_rate, weight_decay=training.weight_decay),
+        torch.optim.AdamW(
+            rest,
+            lr=training.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+            fused=device.type == "cuda",
+        ),
+    ]
     average = run_state.Average(model, training.average_decay)
     path = folder / "autoencoder.run"
     step = 0
     if (saved := run_state.load_run(path, device)) is not None:
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for rule, values in zip(rules, saved.get("optimizers", []), strict=False):
+            rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
         step = saved["step"]
     generator = torch.Generator(device)
-    stream = WorldStream(training.clips, process)
+    source = ClipSource(config, training, process, core)
     forward = torch.compile(_reconstruct, dynamic=False) if compiled else _reconstruct
     began, first = time.monotonic(), step
     while step < total_steps:
@@ -90,17 +141,16 @@ def train_autoencoder(
         rate = training.learning_rate * run_state.learning_rate_scale(
             round(progress * 10_000), 10_000, warmup=100, decay=0.4
         )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        start = torch.randint(-76, 60, (1,), generator=torch.Generator().manual_seed(step)).item()
-        frames = list(range(int(start), int(start) + training.frames))
-        pictures, _, _ = render_clips(config, stream.worlds(step), frames, core, 0)
+        for rule in rules:
+            for group in rule.param_groups:
+                group["lr"] = rate
+        pictures = source.clips(step)
         video = to_video(pictures).to(memory_format=torch.channels_last_3d)
         generator.manual_seed(step * process.ranks + process.rank)
         k = model.latent_frames(training.frames)
         stride = config.autoencoder.spatial_stride
         noise = torch.randn(
-            training.clips, config.autoencoder.latent_channels, k,
+            len(video), config.autoencoder.latent_channels, k,
             video.shape[-2] // stride, video.shape[-1] // stride,
             generator=generator, device=device,
         )  # fmt: skip
@@ -108,13 +158,17 @@ def train_autoencoder(
             decoded, kl = forward(model, video, noise)
         pixels, edges = loss_terms(video, decoded)
         loss = pixels + training.edges * edges + training.kl * kl
-        optimizer.zero_grad(set_to_none=True)
+        for rule in rules:
+            rule.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(parameters, process)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for rule in rules:
+            rule.step()
         average.update(model)
         step += 1
+        if step == first + 1:
+            began = time.monotonic()  # compiling is not training
         if process.leads and (step % 100 == 0 or step == first + 1):
             error = F.mse_loss(decoded.detach().clamp(-1, 1), video)
             psnr = -10 * torch.log10(error / 4)
@@ -125,7 +179,7 @@ def train_autoencoder(
             )
     if process.leads:
         run_state.save_run(
-            path, model=model.state_dict(), optimizer=optimizer.state_dict(),
+            path, model=model.state_dict(), optimizers=[rule.state_dict() for rule in rules],
             average=average.state_dict(), step=step,
         )  # fmt: skip
     return average.weights, step
@@ -146,6 +200,7 @@ def measure_latents(
     device: torch.device,
     *,
     worlds: int = 64,
+    at_once: int = 16,
     first_seed: int = 900_000_000,
     core: Core | None = None,
 ) -> ModelConfig:
@@ -153,11 +208,12 @@ def measure_latents(
     model = Autoencoder(config.autoencoder).to(device)
     model.load_state_dict(weights)
     means = []
-    for start in range(0, worlds, 8):
-        seeds = torch.arange(first_seed + start, first_seed + start + 8)
-        drawn = sample_worlds(seeds, device=device)
-        pictures, _, _ = render_clips(config, drawn, list(range(-77, 0)), core, 0)
-        means.append(model.encode_moments(to_video(pictures))[0])
+    frames = list(range(-config.context_frames, config.chunk_frames))
+    for start in range(0, worlds, at_once):
+        seeds = torch.arange(first_seed + start, first_seed + start + at_once)
+        pictures, _, _ = render_clips(config, sample_worlds(seeds, device=device), frames, core, 0)
+        for part in pictures[:, : config.context_frames].split(4):
+            means.append(model.encode_moments(to_video(part))[0])
     latents = torch.cat(means)
     axes = (0, 2, 3, 4)
     return dataclasses.replace(

@@ -103,9 +103,7 @@ def procedural_batch(
 ) -> Batch:
     """Render and encode one batch of worlds in the given layout."""
     context_frames, target_frames = layout.context_frames(), layout.target_frames()
-    frames, poses, ids = render_clips(
-        config, worlds, context_frames + target_frames, core, pad_to
-    )
+    frames, poses, ids = render_clips(config, worlds, context_frames + target_frames, core, pad_to)
     device = frames.device
     split = len(context_frames)
     parts = frames.split([clip_frames(k) for _, k in layout.clips] + [len(target_frames)], dim=1)

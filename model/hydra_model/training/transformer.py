@@ -21,6 +21,7 @@ from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.layouts import contiguous, draw_layout
+from hydra_model.training.muon import Muon
 from hydra_model.transformer import Conditioning, Memory, Transformer
 
 
@@ -31,11 +32,13 @@ class TransformerTraining:
     ``worlds`` per process and step; ``draws`` noisy targets share each world's context;
     ``shift`` of the noise shares; ``subject_weight`` is the loss weight of latent positions
     that show a subject; ``context_noise`` is the largest deviation of the noise added to
-    every second context, so that the model stands its own errors.
+    every second context, so that the model stands its own errors. ``matrix_rate`` is Muon's
+    rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else).
     """
 
-    worlds: int = 32
-    draws: int = 2
+    worlds: int = 16
+    draws: int = 3
+    matrix_rate: float = 2e-3
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     shift: float = 3.0
@@ -54,15 +57,36 @@ def optimizers(model: Transformer, training: TransformerTraining) -> list[torch.
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(
-            matrices, lr=training.learning_rate, weight_decay=training.weight_decay,
-            momentum=0.95, adjust_lr_fn="match_rms_adamw",
-        ),
+        Muon(matrices, lr=training.matrix_rate, weight_decay=training.weight_decay),
         torch.optim.AdamW(
             rest, lr=training.learning_rate, weight_decay=training.weight_decay,
             betas=(0.9, 0.95), fused=rest[0].is_cuda,
         ),
     ]  # fmt: skip
+
+
+@torch.no_grad()
+def initialise(model: Transformer) -> None:
+    """Start from scratch where the published model starts from Wan's weights.
+
+    Blocks begin close to the identity with the same gate at every noise share, memory tokens
+    begin as the mean of what they pool, and the prediction begins at zero.
+    """
+    nn.init.zeros_(model.head.linear.weight)
+    nn.init.zeros_(model.head.linear.bias)
+    projection = model.time_projection[1]
+    nn.init.zeros_(projection.weight)
+    nn.init.zeros_(projection.bias)
+    gate = (2 * len(model.blocks)) ** -0.5
+    for block in model.blocks:
+        block.modulation.zero_()
+        block.modulation[:, 2::3] = gate
+        tokenizer = block.self_attention.tokenizer
+        nn.init.normal_(tokenizer.weight, std=0.02)
+        channel = torch.arange(tokenizer.out_channels, device=tokenizer.weight.device)
+        own = channel % tokenizer.weight.shape[1]
+        tokenizer.weight[channel, own] += 1 / tokenizer.weight[0, 0].numel()
+        nn.init.zeros_(tokenizer.bias)
 
 
 def compile_blocks(model: Transformer) -> None:
@@ -138,8 +162,10 @@ def train_transformer(
     device = process.device
     torch.manual_seed(training.seed)
     model = Transformer(config.transformer).to(device)
+    initialise(model)
     parameters = list(model.parameters())
     rules = optimizers(model, training)
+    rates = [rule.param_groups[0]["lr"] for rule in rules]
     average = run_state.Average(model, training.average_decay)
     path = folder / "transformer.run"
     step, spent = 0, 0.0
@@ -176,9 +202,9 @@ def train_transformer(
             break
         progress = (spent + elapsed) / total_seconds
         scale = run_state.learning_rate_scale(round(progress * 10_000), 10_000, 150, 0.3)
-        for rule in rules:
+        for rule, rate in zip(rules, rates, strict=True):
             for group in rule.param_groups:
-                group["lr"] = training.learning_rate * scale
+                group["lr"] = rate * scale
         layout = draw_layout(step, training.seed, chunk, config.video.fps)
         # Rare shapes are not worth compiling for.
         usual = layout.context_latents == chunk
@@ -197,6 +223,8 @@ def train_transformer(
             rule.step()
         average.update(model)
         step += 1
+        if step == first + 1:
+            began = last = saved_at = time.monotonic()  # compiling is not training
         totals += torch.stack((loss.detach(), plain))
         if process.leads and step % 50 == 0:
             now = time.monotonic()
@@ -206,7 +234,7 @@ def train_transformer(
                 "step": step, "seconds": round(spent + now - began, 1),
                 "loss": round(weighted, 4), "plain_loss": round(unweighted, 4),
                 "worlds_per_second": round(50 * training.worlds * process.ranks / (now - last), 1),
-                "learning_rate": float(f"{training.learning_rate * scale:.2e}"),
+                "rate_scale": round(scale, 4),
             }  # fmt: skip
             last = now
             log(json.dumps(record))
