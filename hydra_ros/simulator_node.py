@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Future, wait
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -174,12 +173,10 @@ class SimulatorNode(LifecycleNode):
             self._session = None
 
     def _wait_for(self, loaded: Future[WorldFacts]) -> WorldFacts:
-        while True:
-            try:
-                return loaded.result(timeout=0.1)
-            except NotYet:
-                if not self.context.ok():
-                    raise Cancelled("shut down while loading") from None
+        while not wait([loaded], timeout=0.1).done:
+            if not self.context.ok():
+                raise Cancelled("shut down while loading")
+        return loaded.result()
 
     # --- Parameters ---
 
@@ -299,6 +296,10 @@ def main(args: list[str] | None = None) -> int:
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         print(f"hydra_simulator: {error}", file=sys.stderr)
         return 2
+    except Exception:
+        # After a signal, callbacks that were under way find the middleware gone.
+        if rclpy.ok():
+            raise
     finally:
         if node:
             node.close()
