@@ -13,6 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra_ros.threads import let_idle_threads_sleep
+
 if TYPE_CHECKING:
     from hydra_ros.demo.demonstration import Outcome
 
@@ -58,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.timeout > 0:
         raise ValueError(f"--timeout is {options.timeout:g}; it must be above 0")
 
+    let_idle_threads_sleep()
     from hydra_ros.demo.demonstration import Demonstration, demonstrate
     from hydra_ros.demo.node_process import NodeError
     from hydra_ros.progress import ProgressReport

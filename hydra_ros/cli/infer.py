@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra_ros.threads import let_idle_threads_sleep
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict every case; 0, or 2 when one or more cannot be used."""
+    let_idle_threads_sleep()
     from hydra_model.checkpoints import load_config
     from hydra_model.resources import weights_folder
     from hydra_ros.inference import load_case, sampler
