@@ -31,6 +31,13 @@ from hydra_ros.demo.node_process import NodeError
 from hydra_ros.srv import Reset
 
 WORLD_FRAME = "map"
+SPARE_FRAMES = 300  # that may come before a path is followed
+SAME_POSE = 1e-6  # metres and rotation entries; more than a pose loses on its way over DDS
+
+
+def same_pose(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether poses [..., 4, 4] that went over DDS are equal."""
+    return np.allclose(a, b, rtol=0.0, atol=SAME_POSE)
 
 
 @dataclass(frozen=True)
@@ -122,25 +129,41 @@ class Client:
         self._path.publish(path)
 
     def receive(
-        self, count: int, timeout: float, progress: Callable[[int], None]
+        self,
+        count: int,
+        timeout: float,
+        progress: Callable[[int], None],
+        *,
+        until: np.ndarray | None = None,
     ) -> list[ReceivedFrame]:
-        """Return the first ``count`` frames since the client was made, in the order of stamps.
+        """Return the frames since the client was made, in the order of stamps: ``count`` of them.
 
-        ``progress`` gets the number of frames so far. ``timeout`` is the longest wait for one
-        frame, in seconds.
+        ``until`` is a pose [4, 4] to go on for, beyond ``count``, to the first frame that shows
+        it. ``progress`` gets the number of frames so far. ``timeout`` is the longest wait for
+        one frame, in seconds.
 
         Raises:
-            TimeoutError: no frame for so long.
+            TimeoutError: no frame for so long, or too many without that pose.
         """
-        while (have := len(self._received)) < count:
+
+        def complete() -> bool:
+            have = len(self._received)
+            if have < count:
+                return False
+            if have > 3 * count + SPARE_FRAMES:
+                raise TimeoutError(f"the camera did not follow the path in {have} frames")
+            return until is None or same_pose(self._received[-1].pose, until)
+
+        while not complete():
+            have = len(self._received)
             self._wait(
                 lambda have=have: len(self._received) > have,
                 timeout,
                 f"{have} of {count} frames arrived and then none",
                 lambda: progress(len(self._received)),
             )
-        progress(count)
-        return sorted(self._received[:count], key=lambda frame: frame.stamp)
+        progress(len(self._received))
+        return sorted(self._received, key=lambda frame: frame.stamp)
 
     def _wait(
         self,

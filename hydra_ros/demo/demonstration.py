@@ -22,13 +22,11 @@ from hydra_model.procedural import Episode, episode
 from hydra_model.resources import weights_folder
 from hydra_model.video import write_video
 from hydra_ros.conversions import NANOSECONDS
-from hydra_ros.demo.client import Client, ReceivedFrame
+from hydra_ros.demo.client import Client, ReceivedFrame, same_pose
 from hydra_ros.demo.node_process import NodeError, NodeProcess
 from hydra_ros.demo.pictures import Comparison, demo_sheet, demo_video
 from hydra_ros.demo.scene import FAMILY, Scene, find_scene, subjects_in_sight
 from hydra_ros.progress import ProgressReport
-
-SAME_POSE = 1e-6  # metres and rotation entries; what a pose loses on its way over DDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +147,18 @@ def _drive(
             start = client.reset("procedural", scene.seed, options.timeout, report.update)
         except NodeError as error:
             raise NodeError(f"{error}{node.last_words()}") from None
-        if not np.allclose(start, world.context_poses[-1], atol=SAME_POSE):
+        if not same_pose(start, world.context_poses[-1]):
             raise NodeError(f"the node started another world than {scene.seed}")
         lap("loading the model and starting the world")
         report.stage("Frames received", total=options.frames)
         client.send_path(scene.path, config.video.fps)
-        frames = client.receive(options.frames, options.timeout, report.update)
+        frames = client.receive(
+            options.frames,
+            options.timeout,
+            lambda done: report.update(min(done, options.frames)),
+            # Time went on before the path could be followed: see all of it nevertheless.
+            until=scene.path[-1] if options.realtime else None,
+        )
         first_frame_after = client.first_frame_at - started
         lap("receiving frames")
         report.stage("Stopping the node")
@@ -199,7 +203,7 @@ def _simulated_times(
     since_first = np.array([frame.stamp - frames[0].stamp for frame in frames]) / NANOSECONDS
     index = np.round(since_first * fps).astype(int)
     poses = np.stack([frame.pose for frame in frames])
-    if index[-1] >= len(scene.path) or not np.allclose(poses, scene.path[index], atol=SAME_POSE):
+    if index[-1] >= len(scene.path) or not same_pose(poses, scene.path[index]):
         raise NodeError("the frames that arrived do not follow the commanded path")
     return (index + 1) / fps
 

@@ -46,7 +46,8 @@ def test_the_demo_ends_with_video_and_contact_sheet(model, tmp_path):
 def test_the_demo_in_realtime(model, tmp_path):
     done = run_demo(model, tmp_path, "--frames", 20, "--realtime")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(read_video(tmp_path / "demo.mp4")[0]) == 17 + 20
+    # The whole path, and what was shown before it arrived.
+    assert 17 + 20 <= len(read_video(tmp_path / "demo.mp4")[0]) < 17 + 20 + 60
 
 
 def test_a_model_the_node_cannot_load_is_said_with_its_reason(model, tmp_path):
