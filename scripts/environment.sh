@@ -55,8 +55,9 @@ if [ "$(cat "$venv/dependencies.stamp" 2> /dev/null)" != "$dependencies" ]; then
 fi
 
 # --- the package itself ---
-sources=$(find pyproject.toml package.xml CMakeLists.txt cmake config launch msg srv action \
-  -type f 2> /dev/null | LC_ALL=C sort | xargs sha256sum)
+shopt -s nullglob globstar
+sources=$(sha256sum pyproject.toml package.xml CMakeLists.txt cmake/* {config,launch}/**/*.* \
+  {msg,srv,action}/*.*)
 if [ "$(cat "$venv/package.stamp" 2> /dev/null)" != "$sources" ]; then
   for compiler in "${CC:-cc}" "${CXX:-c++}"; do
     command -v "$compiler" > /dev/null ||
