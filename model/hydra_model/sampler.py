@@ -39,7 +39,7 @@ def sample(
     the transformer runs in its own type.
     """
     dtype = transformer.head.linear.weight.dtype
-    sigmas = schedule(config.steps, config.shift).tolist() + [0.0]
+    sigmas = [*schedule(config.steps, config.shift).tolist(), 0.0]
     latents = noise
     guided = config.guidance_scale != 1.0 and negative is not None
     for i in range(config.steps):

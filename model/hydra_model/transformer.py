@@ -15,7 +15,8 @@ C width, J memory frames, M tokens a memory frame.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -275,6 +276,11 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.head = Head(config)
 
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks, as what they are."""
+        return cast("list[Block]", list(self.blocks))
+
     def prepare(
         self,
         context_latents: Tensor,
@@ -303,20 +309,23 @@ class Transformer(nn.Module):
             context_times, target_times = slots.split(
                 (context_latents.shape[2], target_camera.shape[1])
             )
-        shared = dict(
-            context_camera=context_camera, target_camera=target_camera,
-            context_times=context_times, target_times=target_times, text=embedded,
-        )  # fmt: skip
+        conditioning = Conditioning(
+            context_camera=context_camera,
+            target_camera=target_camera,
+            context_times=context_times,
+            target_times=target_times,
+            text=embedded,
+        )
         if config.memory_source == "all":
-            return Conditioning(context_latents=context_latents, **shared)
+            return replace(conditioning, context_latents=context_latents)
         x = self.embed(context_latents)
         _, projected = self.embed_time(torch.zeros(x.shape[0], device=x.device), x.dtype)
         by, memory_by = self.rotations(context_times, x.shape[2:4])
         memories = []
-        for block in self.blocks:
+        for block in self.layers:
             x, memory = block.context(x, projected, embedded, context_camera, by, memory_by)
             memories.append(memory)
-        return Conditioning(memories=tuple(memories), **shared)
+        return replace(conditioning, memories=tuple(memories))
 
     def forward(
         self,
@@ -338,7 +347,7 @@ class Transformer(nn.Module):
         x = self.embed(target_latents)
         time, projected = self.embed_time(sigma, x.dtype)
         by, _ = self.rotations(cond.target_times, x.shape[2:4])
-        for block, memory in zip(self.blocks, cond.memories, strict=True):
+        for block, memory in zip(self.layers, cond.memories, strict=True):
             x, selected = block.target(x, projected, cond.text, cond.target_camera, by, memory)
             if selections is not None:
                 selections.append(selected)
@@ -358,7 +367,7 @@ class Transformer(nn.Module):
         time, projected = self.embed_time(sigma, x.dtype)
         times = torch.cat((cond.context_times, cond.target_times))
         by, memory_by = self.rotations(times, x.shape[2:4])
-        for block in self.blocks:
+        for block in self.layers:
             x, selected = block.joint(
                 x, projected, cond.text, cond.context_camera, cond.target_camera, by, memory_by
             )

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transformer: agreement with the released modules, and what its parts promise."""
 
-import importlib.util
-import json
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from parity import load_case, relative_error, seeding
+
+from hydra_model.checkpoints.upstream_names import transformer_names
 from hydra_model.config import SamplerConfig, TransformerConfig
 from hydra_model.sampler import sample, schedule
 from hydra_model.transformer import Transformer
-from safetensors import safe_open
-
-from reference import reference_folder
 
 TINY = TransformerConfig(
     dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16, text_dim=8, latent_channels=4,
@@ -21,25 +18,8 @@ TINY = TransformerConfig(
 )  # fmt: skip
 
 
-def seeding() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "seeding", reference_folder("parity", "seeding.py")
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def load_case(name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    with safe_open(str(reference_folder("parity", name)), "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return tensors, json.loads((file.metadata() or {}).get("case", "{}"))
-
-
 def released_transformer(case: dict[str, Any]) -> Transformer:
-    from hydra_model.checkpoints import transformer_from_upstream, upstream_transformer_shapes
-
+    """Build the transformer of a case with the weights that its seed gives the released names."""
     values = case["config"]
     config = TransformerConfig(
         dim=values["dim"], num_heads=values["num_heads"], ffn_dim=values["ffn_dim"],
@@ -47,16 +27,18 @@ def released_transformer(case: dict[str, Any]) -> Transformer:
         latent_channels=values["in_dim"], eps=values["eps"],
         patch_size=tuple(values["patch_size"]),
     )  # fmt: skip
-    weights = seeding().seeded_state_dict(upstream_transformer_shapes(config), case["seed"])
-    return transformer_from_upstream(config, weights).eval()
+    model = Transformer(config).eval()
+    ours = model.state_dict()
+    names = transformer_names(ours)
+    shapes = {upstream: ours[name].shape for name, upstream in names.items()}
+    weights = seeding().seeded_state_dict(shapes, case["seed"])
+    model.load_state_dict({name: weights[upstream] for name, upstream in names.items()})
+    return model
 
 
-def relative_error(got: torch.Tensor, case: dict[str, torch.Tensor], name: str) -> float:
+def sampled_error(got: torch.Tensor, case: dict[str, torch.Tensor], name: str) -> float:
     assert list(got.shape) == case[f"{name}.shape"].tolist()
-    expected = case[f"{name}.samples"]
-    return float(
-        (got.flatten()[case[f"{name}.positions"]] - expected).norm() / expected.norm()
-    )
+    return relative_error(got.flatten()[case[f"{name}.positions"]], case[f"{name}.samples"])
 
 
 def random_inputs(config: TransformerConfig, batch: int, context: int, target: int) -> dict:
@@ -88,7 +70,7 @@ def predict(model: Transformer, inputs: dict, selections: list | None = None) ->
 
 @torch.no_grad()
 def test_one_forward_and_its_selected_memory_agree_with_the_released_modules() -> None:
-    case, about = load_case("dit.safetensors")
+    case, about = load_case("dit")
     seed, seeds = about["seed"], seeding()
     model = released_transformer(about)
     latents = seeds.seeded_input("latents", (1, 16, 40, 60, 104), seed)
@@ -104,7 +86,7 @@ def test_one_forward_and_its_selected_memory_agree_with_the_released_modules() -
     selections: list[torch.Tensor] = []
     sigma = torch.tensor([about["timestep"] / 1000])
     prediction = model.joint_prediction(latents[:, :, 20:], sigma, conditioning, selections)
-    error = relative_error(prediction, case, "noise_pred")
+    error = sampled_error(prediction, case, "noise_pred")
     print(f"parity: one forward, relative error {error:.1e}")
     assert error < 1e-4
     for block, selected in enumerate(selections):
@@ -113,8 +95,8 @@ def test_one_forward_and_its_selected_memory_agree_with_the_released_modules() -
 
 @torch.no_grad()
 def test_three_guided_steps_agree_with_the_released_pipeline() -> None:
-    case, about = load_case("denoise.safetensors")
-    forward_case = load_case("dit.safetensors")[1]
+    case, about = load_case("denoise")
+    forward_case = load_case("dit")[1]
     seed, seeds = about["seed"], seeding()
     model = released_transformer(about)
     shape = (1, 16, 20, 60, 104)
@@ -138,13 +120,13 @@ def test_three_guided_steps_agree_with_the_released_pipeline() -> None:
         model, seeds.seeded_input("noise", shape, seed), conditionings[0], config,
         negative=conditionings[1],
     )  # fmt: skip
-    error = relative_error(latents, case, "latents")
+    error = sampled_error(latents, case, "latents")
     print(f"parity: three guided steps, relative error {error:.1e}")
     assert error < 1e-4
 
 
 def test_schedule_agrees_with_the_released_one() -> None:
-    case, about = load_case("schedule.safetensors")
+    case, about = load_case("schedule")
     for steps in (4, 10, 50):
         got = schedule(steps, about["shift"])
         assert torch.allclose(got, case[f"sigmas.{steps}"], atol=1e-6, rtol=0)

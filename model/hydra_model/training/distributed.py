@@ -29,7 +29,8 @@ def join(device: str = "auto") -> Process:
     """Join the processes that ``torchrun`` started, or train alone."""
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     kind = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    place = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)) if kind == "cuda" else None)
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    place = torch.device(own if kind == "cuda" else kind)
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if ranks > 1 and not dist.is_initialized():

@@ -74,11 +74,10 @@ def initialise(model: Transformer) -> None:
     """
     nn.init.zeros_(model.head.linear.weight)
     nn.init.zeros_(model.head.linear.bias)
-    projection = model.time_projection[1]
-    nn.init.zeros_(projection.weight)
-    nn.init.zeros_(projection.bias)
+    for parameter in model.time_projection.parameters():
+        nn.init.zeros_(parameter)
     gate = (2 * len(model.blocks)) ** -0.5
-    for block in model.blocks:
+    for block in model.layers:
         block.modulation.zero_()
         block.modulation[:, 2::3] = gate
         tokenizer = block.self_attention.tokenizer
@@ -86,12 +85,13 @@ def initialise(model: Transformer) -> None:
         channel = torch.arange(tokenizer.out_channels, device=tokenizer.weight.device)
         own = channel % tokenizer.weight.shape[1]
         tokenizer.weight[channel, own] += 1 / tokenizer.weight[0, 0].numel()
+        assert tokenizer.bias is not None
         nn.init.zeros_(tokenizer.bias)
 
 
 def compile_blocks(model: Transformer) -> None:
     """Compile the two passes of a block; all blocks share the compiled code."""
-    for block in model.blocks:
+    for block in model.layers:
         block.context = torch.compile(block.context, dynamic=False)  # type: ignore[method-assign]
         block.target = torch.compile(block.target, dynamic=False)  # type: ignore[method-assign]
 
@@ -175,10 +175,10 @@ def train_transformer(
             rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
         step, spent = saved["step"], saved["spent"]
-    blocks = [(block.context, block.target) for block in model.blocks]
+    blocks = [(block.context, block.target) for block in model.layers]
     if compiled:
         compile_blocks(model)
-    fast = [(block.context, block.target) for block in model.blocks]
+    fast = [(block.context, block.target) for block in model.layers]
     chunk = config.chunk_latents
     longest = contiguous((chunk,), chunk)
     pad_to = len(longest.context_frames()) + len(longest.target_frames())
@@ -208,8 +208,8 @@ def train_transformer(
         layout = draw_layout(step, training.seed, chunk, config.video.fps)
         # Rare shapes are not worth compiling for.
         usual = layout.context_latents == chunk
-        for block, (context, target) in zip(model.blocks, fast if usual else blocks, strict=True):
-            block.context, block.target = context, target
+        for block, (context, target) in zip(model.layers, fast if usual else blocks, strict=True):
+            block.context, block.target = context, target  # type: ignore[method-assign]
         worlds = stream.worlds(step)
         batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
         generator.manual_seed(step * process.ranks + process.rank)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator without ROS, on a miniature model with random weights."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.checkpoints import save_model_folder
+from hydra_model.config import DEFAULT, ModelConfig
+from hydra_model.resources import weights_folder
+from hydra_model.transformer import Transformer
+from hydra_model.world import Cancelled, World
+
+CONFIG = dataclasses.replace(
+    DEFAULT,
+    name="miniature",
+    video=dataclasses.replace(DEFAULT.video, height=32, width=48),
+    autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
+    transformer=dataclasses.replace(
+        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16
+    ),
+    sampler=dataclasses.replace(DEFAULT.sampler, steps=2),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("model"), CONFIG)
+
+
+def write(folder: Path, config: ModelConfig) -> Path:
+    torch.manual_seed(0)
+    save_model_folder(
+        folder, config,
+        transformer=Transformer(config.transformer).state_dict(),
+        autoencoder=Autoencoder(config.autoencoder).state_dict(),
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def world(folder: Path) -> World:
+    world = World.load(folder, device="cpu", dtype="float32", seed=3)
+    world.reset(*clip(37))
+    return world
+
+
+def clip(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A clip of smooth random pictures and the poses of a camera that turns and moves."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (count, 4, 6, 3), dtype=np.uint8)
+    return coarse.repeat(8, 1).repeat(8, 2), drive(count, seed)
+
+
+def drive(count: int, seed: int = 0) -> np.ndarray:
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    for i, pose in enumerate(poses):
+        angle = 0.02 * i + seed
+        pose[:3, :3] = [
+            [math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]
+        ]  # fmt: skip
+        pose[:3, 3] = [0.05 * i, 0, 0.1 * i]
+    return poses
+
+
+def test_a_step_gives_one_frame_per_pose_and_moves_time_and_camera(world: World) -> None:
+    poses = drive(17, seed=1)
+    seen = []
+    chunk = world.step(poses, on_frames=lambda first, frames: seen.append((first, len(frames))))
+    assert chunk.frames.shape == (17, 32, 48, 3) and chunk.frames.dtype == np.uint8
+    assert np.allclose(chunk.times, np.arange(1, 18) / 15)
+    assert world.time == pytest.approx(17 / 15)
+    assert np.array_equal(world.pose, poses[-1])
+    assert world.memory_size == 10 + 5
+    assert seen == [(0, 1), (1, 4), (5, 4), (9, 4), (13, 4)]
+
+
+def test_the_same_seed_state_and_poses_give_the_same_frames(folder: Path, world: World) -> None:
+    first = [world.step(drive(17, seed=i)).frames for i in (1, 2)]
+    again = World.load(folder, device="cpu", dtype="float32")
+    again.reset(*clip(37), seed=3)
+    assert all(
+        np.array_equal(again.step(drive(17, seed=i)).frames, frames)
+        for i, frames in zip((1, 2), first, strict=True)
+    )
+    again.reset(*clip(37), seed=4)
+    assert not np.array_equal(again.step(drive(17, seed=1)).frames, first[0])
+
+
+def test_each_step_conditions_on_what_was_committed_before(world: World) -> None:
+    start = world.state()
+    world.step(drive(17, seed=1))
+    moved = world.step(drive(17, seed=2)).frames
+    world.restore(start)
+    world.step(drive(17, seed=9))
+    assert not np.array_equal(world.step(drive(17, seed=2)).frames, moved)
+
+
+def test_the_poses_are_relative_so_the_place_in_the_world_does_not_matter(world: World) -> None:
+    frames, poses = clip(37)
+    shift = np.eye(4)
+    shift[:3, :3] = drive(20, seed=2)[7][:3, :3]
+    shift[:3, 3] = [3.0, -2.0, 5.0]
+    here = world.step(drive(17, seed=1)).frames.astype(int)
+    world.reset(frames, shift @ poses)
+    there = world.step(shift @ drive(17, seed=1)).frames.astype(int)
+    assert np.abs(here - there).max() <= 1
+
+
+def test_restoring_a_snapshot_repeats_what_followed_it(world: World) -> None:
+    world.step(drive(17, seed=1))
+    snapshot = world.state()
+    first = world.step(drive(77, seed=2)).frames
+    world.restore(snapshot)
+    assert world.memory_size == 15
+    assert np.array_equal(world.step(drive(77, seed=2)).frames, first)
+
+
+def test_a_saved_state_continues_in_another_process_of_the_same_model(
+    folder: Path, world: World, tmp_path: Path
+) -> None:
+    world.step(drive(17, seed=1))
+    world.save(tmp_path / "state")
+    expected = world.step(drive(17, seed=2)).frames
+    other = World.load(folder, device="cpu", dtype="float32")
+    other.load_state(tmp_path / "state")
+    assert other.time == pytest.approx(17 / 15)
+    assert np.array_equal(other.step(drive(17, seed=2)).frames, expected)
+
+
+def test_observations_enter_memory_and_move_the_camera(world: World) -> None:
+    frames, poses = clip(17, seed=5)
+    world.observe(frames, poses)
+    assert world.memory_size == 15
+    assert world.time == pytest.approx(17 / 15)
+    assert np.array_equal(world.pose, poses[-1])
+    assert world.state().memory.segments[-1].origin == "observed"
+
+
+def test_a_cancelled_step_leaves_no_trace(world: World) -> None:
+    before = world.state()
+    asked = iter([False, True])
+    with pytest.raises(Cancelled):
+        world.step(drive(17), cancelled=lambda: next(asked))
+    assert world.state() is before
+
+
+@pytest.mark.parametrize(
+    ("poses", "message"),
+    [
+        (drive(18), r"18 poses; accepted: 1 \+ 4\*n, at most 77"),
+        (drive(81), r"81 poses; accepted: 1 \+ 4\*n, at most 77"),
+        (drive(17) * np.nan, "poses"),
+        (np.ones((17, 4, 4)), "poses"),
+        (np.eye(4), r"\[N, 4, 4\]"),
+    ],
+)
+def test_wrong_poses_are_refused_and_change_nothing(world: World, poses, message) -> None:
+    before = world.state()
+    with pytest.raises(ValueError, match=message):
+        world.step(poses)
+    assert world.state() is before
+
+
+@pytest.mark.parametrize(
+    ("count", "change", "message"),
+    [
+        (13, lambda f, p: (f, p), "13 frames; at least 17"),
+        (18, lambda f, p: (f, p), r"18 frames; accepted: 1 \+ 4\*n"),
+        (17, lambda f, p: (f[:, :16], p), r"accepted: uint8 \[T, 32, 48, 3\]"),
+        (17, lambda f, p: (f.astype(np.float32), p), "float32"),
+        (17, lambda f, p: (f, p[:5]), "17 frames but 5 poses"),
+    ],
+)
+def test_a_wrong_context_is_refused_and_the_world_goes_on(
+    world: World, count: int, change, message: str
+) -> None:
+    before = world.state()
+    with pytest.raises(ValueError, match=message):
+        world.reset(*change(*clip(count)))
+    assert world.state() is before
+
+
+def test_states_that_cannot_be_used_are_refused(world: World, folder: Path, tmp_path: Path) -> None:
+    before = world.state()
+    with pytest.raises(ValueError, match="holds no readable state"):
+        world.load_state(tmp_path / "nothing")
+    world.save(tmp_path / "state")
+    (tmp_path / "state" / "memory.safetensors").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match="holds no readable state"):
+        world.load_state(tmp_path / "state")
+    other = World.load(
+        write(tmp_path / "other", dataclasses.replace(CONFIG, name="other")), device="cpu"
+    )
+    world.save(tmp_path / "state")
+    with pytest.raises(ValueError, match="state of model 'miniature'; this is 'other'"):
+        other.load_state(tmp_path / "state")
+    assert world.state() is before
+
+
+def test_a_world_that_was_never_reset_says_so(folder: Path) -> None:
+    world = World.load(folder, device="cpu")
+    assert not world.ready
+    with pytest.raises(ValueError, match="call reset first"):
+        world.step(drive(17))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "abacus"}, "accepted: auto, cpu"),
+        ({"dtype": "float8"}, "accepted: auto, float32"),
+    ],
+)
+def test_unknown_devices_and_types_list_the_known_ones(folder: Path, options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        World.load(folder, **options)
+
+
+def test_the_weights_that_ship_load_and_predict() -> None:
+    from hydra_model.config import SamplerConfig
+
+    world = World.load(weights_folder(), sampler=SamplerConfig(steps=1, guidance_scale=1.0))
+    video = world.config.video
+    frames = np.full((17, video.height, video.width, 3), 128, np.uint8)
+    world.reset(frames, drive(17))
+    assert world.step(drive(5)).frames.shape == (5, video.height, video.width, 3)

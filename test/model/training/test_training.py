@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training on a miniature model: the objective, the learning, and resuming."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.config import DEFAULT
+from hydra_model.procedural import sample_worlds
+from hydra_model.rays import camera_channels
+from hydra_model.training import flow
+from hydra_model.training.data import Batch, latent_subjects, procedural_batch
+from hydra_model.training.layouts import contiguous
+from hydra_model.training.state import Average, learning_rate_scale, load_run, save_run
+from hydra_model.training.transformer import (
+    TransformerTraining,
+    batch_loss,
+    initialise,
+    optimizers,
+)
+from hydra_model.transformer import Transformer
+
+CONFIG = dataclasses.replace(
+    DEFAULT,
+    video=dataclasses.replace(DEFAULT.video, height=32, width=48),
+    autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
+    transformer=dataclasses.replace(
+        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16
+    ),
+)
+TRAINING = TransformerTraining(worlds=2, draws=2, matrix_rate=3e-3)
+
+
+def random_batch(seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    channels = camera_channels("rays")
+    context = normal(2, 12, 4, 4, 6)
+    return Batch(
+        context, context.flip(2), normal(2, 4, 6, channels), normal(2, 4, 6, channels),
+        torch.arange(4).double() - 4, torch.arange(4).double(), torch.ones(2, 1, 4, 4, 6),
+    )  # fmt: skip
+
+
+def train(model: Transformer, rules: list, steps: range) -> list[float]:
+    losses = []
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        loss, _ = batch_loss(model, random_batch(), TRAINING, generator)
+        for rule in rules:
+            rule.zero_grad()
+        loss.backward()
+        for rule in rules:
+            rule.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_the_loss_falls() -> None:
+    torch.manual_seed(0)
+    model = Transformer(CONFIG.transformer)
+    initialise(model)
+    losses = train(model, optimizers(model, TRAINING), range(60))
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+def test_a_run_that_was_stopped_and_resumed_equals_an_unbroken_one(tmp_path: Path) -> None:
+    def begin() -> tuple[Transformer, list, Average]:
+        torch.manual_seed(0)
+        model = Transformer(CONFIG.transformer)
+        initialise(model)
+        return model, optimizers(model, TRAINING), Average(model, 0.9)
+
+    whole, rules, _ = begin()
+    unbroken = train(whole, rules, range(6))
+
+    model, rules, average = begin()
+    train(model, rules, range(3))
+    average.update(model)
+    save_run(
+        tmp_path / "run", model=model.state_dict(), average=average.state_dict(),
+        optimizers=[rule.state_dict() for rule in rules],
+    )  # fmt: skip
+    model, rules, resumed = begin()
+    saved = load_run(tmp_path / "run", torch.device("cpu"))
+    assert saved is not None
+    model.load_state_dict(saved["model"])
+    resumed.load_state_dict(saved["average"])
+    for rule, values in zip(rules, saved["optimizers"], strict=True):
+        rule.load_state_dict(values)
+    assert train(model, rules, range(3, 6)) == unbroken[3:]
+    assert all(torch.equal(v, resumed.weights[k]) for k, v in average.weights.items())
+
+
+def test_there_is_nothing_to_resume_at_first(tmp_path: Path) -> None:
+    assert load_run(tmp_path / "run", torch.device("cpu")) is None
+
+
+def test_the_velocity_leads_from_noise_to_the_sample() -> None:
+    latents, noise = torch.randn(2, 3, 4, 5, 6), torch.randn(2, 3, 4, 5, 6)
+    sigma = torch.tensor([0.7, 0.2])
+    mixed = flow.mix(latents, noise, sigma)
+    back = mixed - sigma.view(-1, 1, 1, 1, 1) * (noise - latents)
+    assert torch.allclose(back, latents, atol=1e-6)
+    weight = torch.rand(2, 1, 4, 5, 6)
+    weighted, plain = flow.velocity_loss(noise - latents, latents, noise, weight)
+    assert weighted == plain == 0
+
+
+def test_subject_weights_move_the_loss_to_the_subjects() -> None:
+    latents = torch.zeros(1, 3, 1, 1, 2)
+    prediction = torch.zeros(1, 3, 1, 1, 2)
+    prediction[..., 1] = 1.0
+    weight = torch.tensor([1.0, 6.0]).view(1, 1, 1, 1, 2)
+    weighted, plain = flow.velocity_loss(prediction, latents, latents, weight)
+    assert weighted == pytest.approx(6 / 7)
+    assert plain == pytest.approx(0.5)
+
+
+def test_noise_shares_are_stratified_and_shifted() -> None:
+    sigma = flow.draw_sigmas(4000, 3.0, torch.Generator().manual_seed(0)).sort().values
+    assert sigma[0] > 0 and sigma[-1] < 1
+    assert sigma[2000] == pytest.approx(0.75, abs=0.01)  # shift 3 moves the median from 0.5
+
+
+def test_subject_masks_cover_the_frames_of_each_latent() -> None:
+    ids = torch.zeros(1, 9, 16, 16, dtype=torch.uint8)
+    ids[0, 5, 9, 3] = 2
+    mask = latent_subjects(ids, 8)
+    assert mask.shape == (1, 1, 3, 2, 2)
+    assert mask.nonzero().tolist() == [[0, 0, 2, 1, 0]]
+
+
+def test_the_rate_warms_up_stays_and_falls_to_zero() -> None:
+    scale = [learning_rate_scale(step, 1000, warmup=100, decay=0.3) for step in range(1001)]
+    assert scale[0] == 0.01 and scale[100] == scale[699] == 1.0
+    assert scale[850] == pytest.approx(0.5) and scale[1000] == 0.0
+
+
+def test_a_procedural_batch_is_made_as_the_simulator_makes_its_context() -> None:
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(CONFIG.autoencoder).prepare("cpu", torch.float32)
+    layout = contiguous((2, 2), 3)
+    batch = procedural_batch(CONFIG, autoencoder, layout, sample_worlds([5, 6]))
+    assert batch.context.shape == (2, 12, 4, 4, 6)
+    assert batch.target.shape == (2, 12, 3, 4, 6)
+    assert batch.context_camera.shape == (2, 4, 6, camera_channels("rays"))
+    assert (batch.context_times * 4).tolist() == [-10, -6, -5, -1]
+    assert batch.target_times.tolist() == [0, 1, 2]
+    # The first target frame is the reference: its camera stands at the origin.
+    assert batch.target_camera[:, 0, :, 3:6].abs().max() < 1e-6
