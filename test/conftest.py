@@ -12,6 +12,7 @@ os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="hydra_ros_log_")
 os.environ["RCUTILS_COLORIZED_OUTPUT"] = "0"
 os.environ["RCUTILS_LOGGING_BUFFERED_STREAM"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nodes that tests start share the cores
 for variable in ("FASTDDS_BUILTIN_TRANSPORTS", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"):
     os.environ.pop(variable, None)
 
