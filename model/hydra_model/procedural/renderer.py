@@ -6,14 +6,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hydra_model.procedural.scenes import Scenes
-from hydra_model.procedural.shading import Looks, shade
-from hydra_model.procedural.visibility import FIRST_BLOCK, Geometry, first_surface, make_rays
+from hydra_model.procedural.shading import Looks, shade, shade_under_block, shade_under_subject
+from hydra_model.procedural.visibility import (
+    FIRST_BLOCK,
+    Geometry,
+    Rays,
+    ground_or_sky,
+    make_rays,
+    take_block,
+    take_subject,
+)
 
 # What ``Core`` does, for images small enough to be held at once; see ``render_core``.
 Core = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
@@ -90,6 +98,30 @@ def render(
     return (frames, subject_ids, depth) if with_depth else (frames, subject_ids)
 
 
+def ground_points(rays: Rays, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where rays end, x and y [F, P], and a light of 1 everywhere."""
+    x = rays.ox + depth * rays.dx
+    return x, rays.oy + depth * rays.dy, torch.ones_like(x)
+
+
+def shade_bytes(*inputs: Any) -> tuple[Tensor, ...]:
+    """``shade`` as uint8."""
+    return tuple((c.clamp(0, 1) * 255 + 0.5).to(torch.uint8) for c in shade(*inputs))
+
+
+class Kernels(NamedTuple):
+    """The renderer's element-wise pieces: as written, or compiled."""
+
+    make_rays: Callable[..., Any] = make_rays
+    ground_or_sky: Callable[..., Any] = ground_or_sky
+    take_block: Callable[..., Any] = take_block
+    take_subject: Callable[..., Any] = take_subject
+    ground_points: Callable[..., Any] = ground_points
+    shade_under_block: Callable[..., Any] = shade_under_block
+    shade_under_subject: Callable[..., Any] = shade_under_subject
+    shade: Callable[..., Any] = shade_bytes
+
+
 def render_core(
     camera_to_world: Tensor,
     geometry: Geometry,
@@ -99,35 +131,59 @@ def render_core(
     focal: float,
     supersample: int,
     rows: tuple[int, int],
-    at_once: bool = False,
+    kernels: Kernels = Kernels(),  # noqa: B008 - immutable
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Shade every ray of some rows in element-wise operations, which compile into few kernels.
+    """Shade every ray of some rows, primitive by primitive.
 
     ``camera_to_world`` is [F, 4, 4] float32, ``rows`` the first row and one past the last. Returns
     red, green and blue uint8 [F, P] of the image that is ``supersample`` times finer, and of the
     rays through the pixels' centres the subject ids uint8 and the depth float32, both [F, Q].
     """
-    rays = make_rays(camera_to_world, height, width, focal, supersample, rows)
-    depth, surface = first_surface(rays, geometry, at_once)
-    colors = shade(rays, depth, surface, geometry, looks, 1 / (focal * supersample), at_once)
-    red, green, blue = ((c.clamp(0, 1) * 255 + 0.5).to(torch.uint8) for c in colors)
+    blocks = [block.contiguous() for block in geometry.blocks.unbind(1)]
+    subjects = [subject.contiguous() for subject in geometry.subjects.unbind(1)]
+    first_subject = FIRST_BLOCK + len(blocks)
+    # Tensors, not Python numbers: one kernel has to serve all of them.
+    numbers = torch.arange(first_subject + 2 * len(subjects), device=camera_to_world.device)
+    number = [n.clone() for n in numbers.to(torch.int32).unbind()]
+
+    def first_surface(rays: Rays) -> tuple[Tensor, Tensor]:
+        depth, surface = kernels.ground_or_sky(rays)
+        for i, block in enumerate(blocks):
+            depth, surface = kernels.take_block(
+                rays, block, number[FIRST_BLOCK + i], depth, surface
+            )
+        for i, subject in enumerate(subjects):
+            own = number[first_subject + 2 * i]
+            depth, surface = kernels.take_subject(rays, subject, own, depth, surface)
+        return depth, surface
+
+    rays = kernels.make_rays(camera_to_world, height, width, focal, supersample, rows)
+    depth, surface = first_surface(rays)
+    x, y, shadow = kernels.ground_points(rays, depth)
+    for subject in subjects:
+        shadow = kernels.shade_under_subject(x, y, subject, shadow)
+    for block in blocks:
+        shadow = kernels.shade_under_block(x, y, block, shadow)
+    pixel = 1 / (focal * supersample)
+    red, green, blue = kernels.shade(rays, depth, surface, shadow, geometry, looks, pixel)
     if supersample > 1:
-        rays = make_rays(camera_to_world, height, width, focal, 1, rows)
-        depth, surface = first_surface(rays, geometry, at_once)
-    first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
+        rays = kernels.make_rays(camera_to_world, height, width, focal, 1, rows)
+        depth, surface = first_surface(rays)
     ids = (torch.div(surface - first_subject, 2, rounding_mode="floor") + 1).clamp(min=0)
     return red, green, blue, ids.to(torch.uint8), depth
 
 
 def compile_core(**options: Any) -> Core:
-    """Compile ``render_core`` for fixed shapes; ``options`` go to torch.compile's backend.
+    """Compile the pieces of ``render_core`` for fixed shapes; ``options`` go to the backend.
 
-    The default limits would cut the running minimum over primitives into many kernels that
-    write their intermediates to memory, so they are raised.
+    The default limits would cut the shading into many kernels that write their intermediates
+    to memory, so they are raised.
     """
-    limits = {"max_fusion_size": 4096, "realize_opcount_threshold": 200}
-    at_once = partial(render_core, at_once=True)
-    return torch.compile(at_once, fullgraph=True, dynamic=False, options={**limits, **options})
+    limits = {"max_fusion_size": 4096, "realize_opcount_threshold": 200, **options}
+    pieces = (
+        torch.compile(piece, fullgraph=True, dynamic=False, options=limits) for piece in Kernels()
+    )
+    return partial(render_core, kernels=Kernels(*pieces))
 
 
 def pack_geometry(scenes: Scenes, times: Tensor) -> Geometry:

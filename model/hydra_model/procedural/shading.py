@@ -25,7 +25,6 @@ from hydra_model.procedural.visibility import (
     Geometry,
     Rays,
     away_from_zero,
-    pieces,
 )
 
 Color = tuple[Tensor, Tensor, Tensor]
@@ -52,16 +51,20 @@ class Looks(NamedTuple):
 
 
 def shade(
-    rays: Rays, depth: Tensor, surface: Tensor, geometry: Geometry, looks: Looks,
-    pixel: float, at_once: bool,
+    rays: Rays, depth: Tensor, surface: Tensor, shadow: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float,
 ) -> Color:  # fmt: skip
-    """Return red, green and blue in [0, 1], each [F, P]; ``pixel`` is 1 / focal length."""
+    """Return red, green and blue in [0, 1], each [F, P].
+
+    ``shadow`` [F, P] is what contact shadows leave of the ground's light; ``pixel`` is 1 / focal
+    length.
+    """
     x, y, z = (o + depth * d for o, d in zip(rays[:3], rays[3:], strict=True))
     first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
     sky = _sky(rays, looks)
     horizon = _spread_color(looks.sky_colors[:, 1])
     haze = 1 - torch.exp(-depth.clamp(max=FAR) / HAZE_DISTANCE)
-    ground = _ground(rays, depth, x, y, geometry, looks, pixel, at_once)
+    ground = _ground(rays, depth, x, y, shadow, looks, pixel)
     ground = _blend(ground, horizon, haze)
     block = _block(x, y, z, depth, surface, geometry, looks, pixel)
     block = _blend(block, horizon, haze * 0.7)
@@ -112,9 +115,8 @@ def _light(nx: Tensor, ny: Tensor, nz: Tensor, looks: Looks) -> Tensor:
 
 
 def _ground(
-    rays: Rays, depth: Tensor, x: Tensor, y: Tensor, geometry: Geometry, looks: Looks,
-    pixel: float, at_once: bool,
-) -> Color:  # fmt: skip
+    rays: Rays, depth: Tensor, x: Tensor, y: Tensor, shadow: Tensor, looks: Looks, pixel: float
+) -> Color:
     angle, cell, stripes = _spread_color(looks.ground_pattern)
     along = angle.cos() * x + angle.sin() * y
     across = angle.cos() * y - angle.sin() * x
@@ -133,30 +135,25 @@ def _ground(
     base, other, patch_color = (_spread_color(looks.ground_colors[:, i]) for i in range(3))
     color = _blend(base, other, 0.5 + 0.5 * wave)
     color = _blend(color, _scale(patch_color, 1 - 0.12 * wave), patch)
-    return _scale(color, (1 + 0.13 * tint) * _contact_shadow(x, y, geometry, at_once))
+    return _scale(color, (1 + 0.13 * tint) * shadow)
 
 
-def _product(factors: Tensor) -> Tensor:
-    """Multiply factors [F, N, P] over N; a reduction of one would be slow in eager mode."""
-    return factors[:, 0] if factors.shape[1] == 1 else factors.prod(1)
+def shade_under_subject(x: Tensor, y: Tensor, subject: Tensor, light: Tensor) -> Tensor:
+    """Darken ``light`` [F, P] at ground points x, y under a subject [F, 6]."""
+    centre_x, centre_y, _, _, _, body = subject[..., None].unbind(1)
+    dx, dy = x - centre_x, y - centre_y
+    outside = (dx * dx + dy * dy) / (1.25 * body).square()
+    return light * (1 - 0.55 * (1.6 - outside).clamp(0, 1))
 
 
-def _contact_shadow(x: Tensor, y: Tensor, geometry: Geometry, at_once: bool) -> Tensor:
-    """Darken the ground under the subjects and around the feet of the blocks."""
-    light = torch.ones_like(x)
-    for _, some in pieces(geometry.subjects, at_once):
-        centre_x, centre_y, _, _, _, body = some[..., None].unbind(2)
-        dx, dy = x[:, None] - centre_x, y[:, None] - centre_y
-        outside = (dx * dx + dy * dy) / (1.25 * body).square()
-        light = light * _product(1 - 0.55 * (1.6 - outside).clamp(0, 1))
-    for _, some in pieces(geometry.blocks, at_once):
-        cx, cy, half_x, half_y, _, cos, sin = some[..., None].unbind(2)
-        dx, dy = x[:, None] - cx, y[:, None] - cy
-        u = ((cos * dx + sin * dy).abs() - half_x).clamp(min=0)
-        v = ((cos * dy - sin * dx).abs() - half_y).clamp(min=0)
-        near = (1 - 3 * (u + v)).clamp(min=0)
-        light = light * _product(1 - 0.4 * near * (half_x > 0))
-    return light
+def shade_under_block(x: Tensor, y: Tensor, block: Tensor, light: Tensor) -> Tensor:
+    """Darken ``light`` [F, P] at ground points x, y around the feet of a block [F, 7]."""
+    cx, cy, half_x, half_y, _, cos, sin = block[..., None].unbind(1)
+    dx, dy = x - cx, y - cy
+    u = ((cos * dx + sin * dy).abs() - half_x).clamp(min=0)
+    v = ((cos * dy - sin * dx).abs() - half_y).clamp(min=0)
+    near = (1 - 3 * (u + v)).clamp(min=0)
+    return light * (1 - 0.4 * near * (half_x > 0))
 
 
 def _block(

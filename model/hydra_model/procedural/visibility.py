@@ -2,10 +2,9 @@
 """Which surface a ray meets first: closed-form intersections, one primitive at a time.
 
 Everything here is element-wise over rays [F, P] (F frames of P rays; whatever is the same in
-all of a frame is [F, 1]). Eager mode takes primitives one by one and keeps a running minimum;
-compiled, all primitives of a kind are one reduction, a loop inside a kernel. Either way nothing
-of size rays x primitives is ever held. Frames of all worlds and times share one axis because
-kernels with different loops do not fuse.
+all of a frame is [F, 1]). Primitives are taken one by one and the nearest is kept, so nothing
+of size rays x primitives is ever held, and one small kernel, compiled in a second, serves all
+primitives of a kind: a kernel with all of them in it takes minutes to compile.
 """
 
 from __future__ import annotations
@@ -77,57 +76,43 @@ def away_from_zero(x: Tensor) -> Tensor:
     return torch.where(x.abs() < 1e-7, 1e-7, x)
 
 
-def first_surface(rays: Rays, geometry: Geometry, at_once: bool) -> tuple[Tensor, Tensor]:
-    """Return depth [F, P] (FAR for the sky) and the surface met first, int32.
-
-    ``at_once`` takes all primitives of a kind in one reduction, which a compiler turns into a
-    loop inside a kernel; otherwise they are taken one by one, which suits eager mode.
-    """
-    inverse_z = 1 / away_from_zero(rays.dz)
-    to_ground = -rays.oz * inverse_z
+def ground_or_sky(rays: Rays) -> tuple[Tensor, Tensor]:
+    """Return depth [F, P] (FAR for the sky) and the surface met, int32, without primitives."""
+    to_ground = -rays.oz / away_from_zero(rays.dz)
     on_ground = (to_ground > 0) & (to_ground < FAR)
-    depth = torch.where(on_ground, to_ground, FAR)
-    surface = on_ground.to(torch.int32)  # SKY or GROUND
-
-    count = geometry.blocks.shape[1]
-    for first, some in pieces(geometry.blocks, at_once):
-        hits = _meet_block(Rays(*(r[:, None] for r in rays)), inverse_z[:, None], some)
-        depth, surface = _keep_nearer(depth, surface, hits, FIRST_BLOCK + first, 1)
-    for first, some in pieces(geometry.subjects, at_once):
-        x, y, _, _, height, radius = some[..., None].unbind(2)
-        each = Rays(*(r[:, None] for r in rays))
-        body = _meet_ellipsoid(each, x, y, BODY_CENTRE * height, radius, BODY_HALF * height)
-        head_radius = HEAD_RADIUS * height
-        head = _meet_ellipsoid(each, x, y, HEAD_CENTRE * height, head_radius, head_radius)
-        number = FIRST_BLOCK + count + 2 * first
-        depth, surface = _keep_nearer(depth, surface, body, number, 2)
-        depth, surface = _keep_nearer(depth, surface, head, number + 1, 2)
-    return depth, surface
+    return torch.where(on_ground, to_ground, FAR), on_ground.to(torch.int32)  # SKY or GROUND
 
 
-def pieces(primitives: Tensor, at_once: bool) -> list[tuple[int, Tensor]]:
-    """Split primitives [F, N, C] into (number of the first, piece): all, or one by one."""
-    if at_once:
-        return [(0, primitives)]
-    return list(enumerate(primitives.split(1, dim=1)))
+def take_block(
+    rays: Rays, block: Tensor, number: Tensor, depth: Tensor, surface: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put a block [F, 7] in front of what is farther; ``number`` [] int32 is its surface."""
+    return _keep_nearer(depth, surface, _meet_block(rays, block), number)
+
+
+def take_subject(
+    rays: Rays, subject: Tensor, number: Tensor, depth: Tensor, surface: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put a subject [F, 6] before what is farther; its body is ``number``, its head the next."""
+    x, y, _, _, height, radius = subject[..., None].unbind(1)
+    body = _meet_ellipsoid(rays, x, y, BODY_CENTRE * height, radius, BODY_HALF * height)
+    head_radius = HEAD_RADIUS * height
+    head = _meet_ellipsoid(rays, x, y, HEAD_CENTRE * height, head_radius, head_radius)
+    depth, surface = _keep_nearer(depth, surface, body, number)
+    return _keep_nearer(depth, surface, head, number + 1)
 
 
 def _keep_nearer(
-    depth: Tensor, surface: Tensor, hits: Tensor, first: int, step: int
+    depth: Tensor, surface: Tensor, hit: Tensor, number: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Take the nearest of hits [F, N, P] where it is nearer than depth [F, P]."""
-    if hits.shape[1] == 1:  # eager mode: a reduction of one would cost as much as the test
-        nearer = hits[:, 0] < depth
-        return torch.where(nearer, hits[:, 0], depth), torch.where(nearer, first, surface)
-    nearest, index = hits.min(dim=1)
-    nearer = nearest < depth
-    number = (first + step * index).to(torch.int32)
-    return torch.where(nearer, nearest, depth), torch.where(nearer, number, surface)
+    nearer = hit < depth
+    return torch.where(nearer, hit, depth), torch.where(nearer, number, surface)
 
 
-def _meet_block(rays: Rays, inverse_z: Tensor, blocks: Tensor) -> Tensor:
-    """Slab test in the blocks' own frames, [F, N, P]; FAR where a ray misses. Blocks [F, N, 7]."""
-    x, y, half_x, half_y, half_z, cos, sin = blocks[..., None].unbind(2)
+def _meet_block(rays: Rays, block: Tensor) -> Tensor:
+    """Slab test in the block's own frame; FAR where the ray misses. ``block`` is [F, 7]."""
+    x, y, half_x, half_y, half_z, cos, sin = block[..., None].unbind(1)
+    inverse_z = 1 / away_from_zero(rays.dz)
     px, py = rays.ox - x, rays.oy - y
     inverse_x = 1 / away_from_zero(cos * rays.dx + sin * rays.dy)
     inverse_y = 1 / away_from_zero(cos * rays.dy - sin * rays.dx)
