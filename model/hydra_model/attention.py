@@ -47,22 +47,19 @@ class MemoryTokenizer(nn.Conv3d):
         return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
 
 
-def window_starts(frames: int, window: int) -> list[int]:
-    """Return the first frame of each frame's local window, clamped at both ends."""
+def window_frames(frames: int, window: int, device: torch.device) -> Tensor:
+    """Return ``[F, W]``, the frames of each frame's local window, clamped at both ends."""
     window = min(window, frames)
-    return [max(0, min(frame - window // 2, frames - window)) for frame in range(frames)]
+    # Made on the device: a table sent from the CPU would make every block wait for the copy.
+    start = (torch.arange(frames, device=device) - window // 2).clamp(0, frames - window)
+    return start[:, None] + torch.arange(window, device=device)
 
 
-def memory_in_window(frames: int, window: int, memory_frames: int, stride: int) -> list[list[bool]]:
-    """Return ``[F][J]``: every frame that memory frame j stands for lies in the window.
-
-    Like the starts it depends on shapes alone, so it stays in Python: no device is waited for.
-    """
-    window = min(window, frames)
-    return [
-        [start <= j * stride and (j + 1) * stride <= start + window for j in range(memory_frames)]
-        for start in window_starts(frames, window)
-    ]
+def memory_in_window(window: Tensor, memory_frames: int, stride: int) -> Tensor:
+    """Return bool ``[F, J]``: every frame that memory frame j stands for lies in the window."""
+    first = torch.arange(memory_frames, device=window.device) * stride
+    last = first + stride - 1
+    return (first >= window[:, :1]) & (last <= window[:, -1:])
 
 
 def relevance(query: Tensor, memory_key: Tensor, config: TransformerConfig) -> Tensor:
@@ -82,9 +79,20 @@ def relevance(query: Tensor, memory_key: Tensor, config: TransformerConfig) -> T
     return scale * torch.einsum("bfrcd,bjrcd->bfj", pooled, memory_key)
 
 
-def admissible_memory(excluded: list[list[bool]], top_k: int) -> tuple[int, bool]:
-    """Return how many memory frames to select and whether some frame has fewer than that."""
-    remaining = [row.count(False) for row in excluded]
+def admissible_memory(
+    frames: int, window: int, memory_frames: int, stride: int, top_k: int
+) -> tuple[int, bool]:
+    """Return how many memory frames to select and whether some frame has fewer than that.
+
+    Counts what ``memory_in_window`` leaves, in Python: it depends on shapes alone, and asking
+    the device would mean waiting for it.
+    """
+    window = min(window, frames)
+    remaining = []
+    for frame in range(frames):
+        start = max(0, min(frame - window // 2, frames - window))
+        inside = (start + window) // stride - -(-start // stride)
+        remaining.append(memory_frames - max(0, min(inside, memory_frames)))
     count = min(top_k, max(remaining))
     return count, min(remaining) < count
 

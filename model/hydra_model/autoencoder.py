@@ -32,6 +32,7 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
+        self._channel_values: dict[tuple[tuple[float, ...], torch.device], Tensor] = {}
         channels = 3 * config.patch_size**2
         self.wan = AutoencoderKLWan(
             base_dim=config.base_dim,
@@ -172,10 +173,15 @@ class Autoencoder(nn.Module):
         if 0 in latents.shape:
             raise ValueError(f"latents are empty: {tuple(latents.shape)}")
 
-    @staticmethod
-    def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
-        # Made at each use, not a buffer: it belongs to the configuration, not to the weights.
-        return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, -1, 1, 1, 1)
+    def _per_channel(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        # Not a buffer: it belongs to the configuration, not to the weights. Kept per device, as
+        # sending it anew would wait for the work that a GPU still has.
+        key = (values, like.device)
+        if key not in self._channel_values:
+            with torch.inference_mode(False):
+                made = torch.tensor(values, dtype=torch.float32, device=like.device)
+            self._channel_values[key] = made.view(1, -1, 1, 1, 1)
+        return self._channel_values[key]
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

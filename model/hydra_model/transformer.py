@@ -108,18 +108,18 @@ class SelfAttention(nn.Module):
         config = self.config
         query, rotated, key, value = self.project(y, by)
         frames, memory_frames = y.shape[1], memory.key.shape[1]
-        width = min(config.window, frames)
-        starts = torch.tensor(att.window_starts(frames, width), device=y.device)
-        window = starts[:, None] + torch.arange(width, device=y.device)
+        stride = config.memory_stride[0]
+        window = att.window_frames(frames, config.window, y.device)
         scores = att.relevance(query, memory.relevance_key, config)
+        excluded = valid = None
+        count = min(config.top_k, memory_frames)
+        ragged = False
         if exclude_window:
-            inside = att.memory_in_window(frames, width, memory_frames, config.memory_stride[0])
-        else:
-            inside = [[False] * memory_frames] * frames
-        count, ragged = att.admissible_memory(inside, config.top_k)
-        excluded = torch.tensor(inside, device=y.device) if exclude_window else None
+            excluded = att.memory_in_window(window, memory_frames, stride)
+            count, ragged = att.admissible_memory(
+                frames, config.window, memory_frames, stride, config.top_k
+            )
         selected = att.select_memory(scores, count, excluded)
-        valid = None
         if ragged and excluded is not None:
             valid = ~excluded[None].expand_as(scores).gather(-1, selected)
         out = att.retrieval_attention(

@@ -90,8 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     autoencoder.load_state_dict(load_file(model_folder / "autoencoder.safetensors"))
     autoencoder.prepare(process.device, torch.bfloat16)
     if not options.eager:
-        autoencoder.encode_parallel = torch.compile(  # type: ignore[method-assign]
-            autoencoder.encode_parallel, dynamic=False
+        autoencoder.encode_moments = torch.compile(  # type: ignore[method-assign]
+            autoencoder.encode_moments, dynamic=False
         )
 
     def publish(weights: dict[str, torch.Tensor], step: int) -> None:

@@ -68,12 +68,20 @@ def render_clips(
     video = config.video
     padded = frames + [frames[-1]] * (pad_to - len(frames))
     device = worlds.scenes.sun_direction.device
-    times = (torch.tensor(padded, device=device, dtype=torch.float64) + 1) / video.fps
+    times = (on_device(padded, device).double() + 1) / video.fps
     pictures, poses, ids = render_worlds(
         worlds, times, height=video.height, width=video.width, fov_x=video.fov_x, renderer=core
     )
     count = len(frames)
     return pictures[:, :count], poses[:, :count], ids[:, :count]
+
+
+def on_device(values: list[int], device: torch.device) -> Tensor:
+    """Return int64 ``[n]`` on the device, without waiting for the work that it still has."""
+    host = torch.tensor(values)
+    if device.type == "cuda":
+        return host.pin_memory().to(device, non_blocking=True)
+    return host.to(device)
 
 
 def to_video(frames: Tensor) -> Tensor:
@@ -117,10 +125,10 @@ def procedural_batch(
         encoded[length] = iter(together.chunk(len(same)))
     latents = [next(encoded[part.shape[1]]) for part in parts]
 
-    own = torch.tensor(
-        [context_frames.index(f) for f in layout.context_latent_frames()], device=device
-    )
-    relative = torch.linalg.inv(poses[:, split].double())[:, None] @ poses.double()
+    own = on_device([context_frames.index(f) for f in layout.context_latent_frames()], device)
+    # Without inv's check of its result, for which the GPU would have to be waited for.
+    inverse = torch.linalg.inv_ex(poses[:, split].double()).inverse
+    relative = inverse[:, None] @ poses.double()
     height, width = config.video.height, config.video.width
     stride = config.autoencoder.spatial_stride
     _, rows, columns = config.transformer.patch_size
@@ -146,4 +154,4 @@ def procedural_batch(
 
 
 def _latent_times(frames: list[int], device: torch.device) -> Tensor:
-    return torch.tensor(frames, dtype=torch.float64, device=device) / TEMPORAL_STRIDE
+    return on_device(frames, device).double() / TEMPORAL_STRIDE
