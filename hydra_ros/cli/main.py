@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (ValueError, OSError) as error:
         if options.traceback:
             raise
         print(f"hydra-ros {options.command}: {_one_line(error)}", file=sys.stderr)

@@ -9,6 +9,8 @@ the same folder it goes on where it stopped. The result is a model folder
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import shutil
 import sys
 import time
 from functools import partial
@@ -18,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hydra_model.autoencoder import Autoencoder
+from hydra_model.checkpoints import load_config
 from hydra_model.config import ModelConfig
 from hydra_model.procedural import compile_core
 from hydra_model.procedural.renderer import Core, render_core
@@ -35,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hydra_model.training", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--preset", default="default", help="model configuration by name")
+    parser.add_argument("--config", type=Path, help="model configuration as a JSON file instead")
+    parser.add_argument(
+        "--autoencoder", type=Path, help="model folder whose trained autoencoder is used as it is"
+    )
     parser.add_argument("--autoencoder-seconds", type=float, default=170)
     parser.add_argument(
         "--transformer-seconds",
@@ -58,7 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     folder, model_folder = options.folder, options.folder / "model"
     if process.leads:
         model_folder.mkdir(parents=True, exist_ok=True)
-    config = ModelConfig.from_name(options.preset)
+    if options.config:
+        config = ModelConfig.from_json(options.config.read_text())
+    else:
+        config = ModelConfig.from_name(options.preset)
     core = None if options.eager else compile_core()
     # The autoencoder's training is over before its compilation would have paid.
     plain: Core | None = render_core if process.device.type == "cuda" else None
@@ -71,13 +81,22 @@ def main(arguments: list[str] | None = None) -> int:
 
     began = time.monotonic()
     done = folder / "autoencoder.done"
-    if not done.exists():
+    if options.autoencoder and process.leads and not done.exists():
+        trained = load_config(options.autoencoder).autoencoder
+        shutil.copy(options.autoencoder / "autoencoder.safetensors", model_folder)
+        config = dataclasses.replace(config, autoencoder=trained)
+        (model_folder / "config.json").write_text(config.to_json())
+        done.write_text(f"from {options.autoencoder.name}\n")
+    if not options.autoencoder and not done.exists():
         training = AutoencoderTraining(clips=options.clips, worlds=options.worlds)
         weights, steps = train_autoencoder(
             config, training, process, folder=folder, seconds=options.autoencoder_seconds,
             total_steps=10**6, core=plain, compiled=False, log=log,
         )  # fmt: skip
-        config = measure_latents(config, weights, process.device, at_once=options.worlds, core=core)
+        config = measure_latents(
+            config, weights, process.device, worlds=4 * options.worlds, at_once=options.worlds,
+            core=plain,
+        )  # fmt: skip
         if process.leads:
             save_file(to_half(weights), model_folder / "autoencoder.safetensors")
             (model_folder / "config.json").write_text(config.to_json())

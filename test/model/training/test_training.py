@@ -12,6 +12,7 @@ from hydra_model.config import DEFAULT
 from hydra_model.procedural import sample_worlds
 from hydra_model.rays import camera_channels
 from hydra_model.training import flow
+from hydra_model.training.__main__ import main
 from hydra_model.training.data import Batch, latent_subjects, procedural_batch
 from hydra_model.training.layouts import contiguous
 from hydra_model.training.state import Average, learning_rate_scale, load_run, save_run
@@ -22,6 +23,7 @@ from hydra_model.training.transformer import (
     optimizers,
 )
 from hydra_model.transformer import Transformer
+from hydra_model.world import World
 
 CONFIG = dataclasses.replace(
     DEFAULT,
@@ -155,3 +157,23 @@ def test_a_procedural_batch_is_made_as_the_simulator_makes_its_context() -> None
     assert batch.target_times.tolist() == [0, 1, 2]
     # The first target frame is the reference: its camera stands at the origin.
     assert batch.target_camera[:, 0, :, 3:6].abs().max() < 1e-6
+
+
+@pytest.mark.slow
+def test_a_run_makes_a_model_folder_goes_on_and_lends_its_autoencoder(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(CONFIG.to_json())
+    common = ["--eager", "--device", "cpu", "--worlds", "1", "--transformer-seconds", "4"]
+    first = [str(tmp_path / "run"), "--config", str(config), *common, "--leg-seconds", "1"]
+    assert main([*first, "--clips", "2", "--autoencoder-seconds", "1"]) == 0
+    run = tmp_path / "run" / "transformer.run"
+    steps = load_run(run, torch.device("cpu"))["step"]
+    assert main(first) == 0
+    assert load_run(run, torch.device("cpu"))["step"] > steps >= 1
+    world = World.load(tmp_path / "run" / "model", device="cpu")
+    assert world.config.autoencoder.latents_std != CONFIG.autoencoder.latents_std
+
+    borrowed = [str(tmp_path / "other"), "--config", str(config), *common, "--leg-seconds", "0.1"]
+    assert main([*borrowed, "--autoencoder", str(tmp_path / "run" / "model")]) == 0
+    files = [tmp_path / name / "model" / "autoencoder.safetensors" for name in ("run", "other")]
+    assert files[0].read_bytes() == files[1].read_bytes()
