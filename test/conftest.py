@@ -21,6 +21,15 @@ from hydra_ros.environment import use_dds_profile  # noqa: E402
 use_dds_profile()
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    from parity import MEASURED
+
+    if MEASURED:
+        terminalreporter.section("relative errors against the released modules (accepted: 1e-4)")
+    for test, error in MEASURED:
+        terminalreporter.write_line(f"{error:.1e}  {test}")
+
+
 def pytest_unconfigure() -> None:
     import shutil
 

@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import os
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,13 @@ def seeding() -> ModuleType:
     return module
 
 
+# (test, relative error), in the order measured; the test run's summary shows them.
+MEASURED: list[tuple[str, float]] = []
+
+
 def relative_error(value: Tensor, expected: Tensor) -> float:
     """Return the Euclidean length of the difference over that of ``expected``."""
-    return ((value - expected).norm() / expected.norm()).item()
+    error = ((value - expected).norm() / expected.norm()).item()
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[-1].removesuffix(" (call)")
+    MEASURED.append((test, error))
+    return error

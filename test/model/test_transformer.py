@@ -87,7 +87,6 @@ def test_one_forward_and_its_selected_memory_agree_with_the_released_modules() -
     sigma = torch.tensor([about["timestep"] / 1000])
     prediction = model.joint_prediction(latents[:, :, 20:], sigma, conditioning, selections)
     error = sampled_error(prediction, case, "noise_pred")
-    print(f"parity: one forward, relative error {error:.1e}")
     assert error < 1e-4
     for block, selected in enumerate(selections):
         assert torch.equal(selected, case[f"selected_memory.block{block}"].long())
@@ -121,7 +120,6 @@ def test_three_guided_steps_agree_with_the_released_pipeline() -> None:
         negative=conditionings[1],
     )  # fmt: skip
     error = sampled_error(latents, case, "latents")
-    print(f"parity: three guided steps, relative error {error:.1e}")
     assert error < 1e-4
 
 
