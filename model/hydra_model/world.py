@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hydra_model.autoencoder import Autoencoder, fastest_dtype, frames_to_video, video_to_frames
+from hydra_model.autoencoder import Autoencoder, frames_to_video, video_to_frames
 from hydra_model.cameras import check_poses, latent_poses, relative_poses
-from hydra_model.checkpoints import (
-    load_autoencoder,
-    load_config,
-    load_transformer,
-    open_text_encoder,
-)
+from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
 from hydra_model.config import ModelConfig, SamplerConfig
+from hydra_model.loading import choose_device, choose_dtype, prompt_embedder
 from hydra_model.memory import Context, MemoryBank, Segment
 from hydra_model.rays import camera_conditioning
 from hydra_model.resources import weights_folder
 from hydra_model.sampler import sample
 from hydra_model.state_files import read_state, write_state
+from hydra_model.timings import Clock
 from hydra_model.transformer import Conditioning, Transformer
 
 Frames = npt.NDArray[np.uint8]
@@ -113,8 +109,8 @@ class World:
         """
         report = progress or (lambda what, share: None)
         folder = weights_folder() if str(model) == "default" else Path(model)
-        place = _device(device)
-        number = _dtype(dtype, place)
+        place = choose_device(device)
+        number = choose_dtype(dtype, place)
         report("configuration", 0.0)
         config = load_config(folder)
         report("autoencoder", 0.05)
@@ -125,7 +121,7 @@ class World:
         report("ready", 1.0)
         return cls(
             config, autoencoder, transformer,
-            embed_prompt=_prompt_embedder(folder, config, place), sampler=sampler, seed=seed,
+            embed_prompt=prompt_embedder(folder, config, place), sampler=sampler, seed=seed,
         )  # fmt: skip
 
     @property
@@ -239,7 +235,7 @@ class World:
             if cancelled is not None and cancelled():
                 raise Cancelled(f"step at {state.time:.2f} s")
 
-        clock = _Clock(self.device)
+        clock = Clock(self.device)
         context = state.memory.recent(
             self.config.context_latents, self.config.transformer.memory_stride[0]
         )
@@ -395,66 +391,7 @@ class World:
         return noise.to(self.device)
 
 
-class _Clock:
-    """Seconds by part, waiting for the device at each reading."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._start = self._now()
-        self.parts: dict[str, float] = {}
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        now = self._now()
-        self.parts[part] = now - self._start
-        self._start = now
-
-    def first(self, part: str) -> None:
-        self.parts[part] = self._now() - self._start
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r}; accepted: auto, cpu, cuda, cuda:0, ...") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r}, but PyTorch sees no GPU here; accepted: auto, cpu")
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return fastest_dtype(device)
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in known:
-        raise ValueError(f"dtype {name!r}; accepted: auto, {', '.join(known)}")
-    return known[name]
-
-
 def _field_of_view(fov_x: float) -> float:
     if not 0.0 < fov_x < np.pi:
         raise ValueError(f"fov_x is {fov_x}; accepted: radians between 0 and pi")
     return float(fov_x)
-
-
-def _prompt_embedder(
-    folder: Path, config: ModelConfig, device: torch.device
-) -> Callable[[str], Tensor] | None:
-    """Return what turns prompts into embeddings, None for a model that reads no text."""
-    text = config.text
-    if text is None:
-        return None
-    if any(folder.glob("text_encoder*.safetensors*")):
-        encoder = open_text_encoder(
-            folder, config, device=device, cache_folder=folder / "prompt_cache"
-        )
-        return encoder.embed
-    logger.warning("%s holds no text encoder: every prompt is taken as empty", folder)
-    return lambda prompt: torch.zeros(text.max_tokens, text.dim)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hydra_model.autoencoder import Autoencoder
+from hydra_model.blocks import Memory
 from hydra_model.config import ModelConfig
 from hydra_model.procedural.renderer import Core
 from hydra_model.training import flow
@@ -22,7 +23,7 @@ from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.layouts import contiguous, draw_layout
 from hydra_model.training.muon import Muon
-from hydra_model.transformer import Conditioning, Memory, Transformer
+from hydra_model.transformer import Conditioning, Transformer
 
 
 @dataclass(frozen=True, kw_only=True)
