@@ -145,9 +145,8 @@ def test_each_sample_of_a_batch_is_treated_as_if_alone(memory_source, context, t
 
 
 def test_a_frame_with_little_memory_attends_to_just_what_remains() -> None:
-    # 6 frames, window 3: memory frame j stands for frames 2j and 2j+1. Frame 1 sees 0..2, so
-    # one of three memory frames is excluded; frame 0 likewise; frame 2 sees 1..3, excluding
-    # one; with top_k 3 two remain for all of them.
+    # 6 frames in windows of 4: the windows swallow one or two of the three memory frames (each
+    # stands for two frames), so frames differ in how many remain.
     torch.manual_seed(0)
     model = Transformer(TransformerConfig(**{**TINY.__dict__, "top_k": 3, "window": 4}))
     selections: list[torch.Tensor] = []
@@ -160,7 +159,7 @@ def test_a_frame_with_little_memory_attends_to_just_what_remains() -> None:
             assert sorted(kept) == sorted(set(range(3)) - inside)
 
 
-def test_context_form_does_not_depend_on_target_or_sigma_in_its_context() -> None:
+def test_the_context_form_predicts_from_the_context_through_one_memory_per_block() -> None:
     torch.manual_seed(0)
     config = TransformerConfig(
         **{**TINY.__dict__, "memory_source": "context", "relevance": "positionwise"}
@@ -178,7 +177,7 @@ def test_context_form_does_not_depend_on_target_or_sigma_in_its_context() -> Non
     assert first.memories[0].key.shape == (2, 3, 2 * 3, config.dim)
 
 
-def test_training_gradients_reach_every_weight_but_the_last_context_output() -> None:
+def test_gradients_reach_every_weight() -> None:
     torch.manual_seed(0)
     config = TransformerConfig(
         **{**TINY.__dict__, "memory_source": "context", "relevance": "positionwise"}

@@ -3,8 +3,8 @@
 
 Everything here is element-wise over rays [F, P] (F frames of P rays; whatever is the same in
 all of a frame is [F, 1]). Primitives are taken one by one and the nearest is kept, so nothing
-of size rays x primitives is ever held, and one small kernel, compiled in a second, serves all
-primitives of a kind: a kernel with all of them in it takes minutes to compile.
+of size rays x primitives is ever held, and one small compiled kernel serves all primitives of
+a kind: a kernel with all of them in it took minutes to compile.
 """
 
 from __future__ import annotations
