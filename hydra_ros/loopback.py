@@ -31,7 +31,7 @@ def image_round_trip(
 ) -> RoundTrip:
     """Send ``count`` rgb8 images at ``rate`` Hz to a child process that sends each one back.
 
-    Reliable, keep last 60, in a ROS context of its own. Raises TimeoutError when the other
+    Reliable, keep last 10, in a ROS context of its own. Raises TimeoutError when the other
     process is not found or ends early.
     """
     import rclpy
@@ -88,9 +88,7 @@ def image_round_trip(
 def _quality():
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-    # Two seconds at 30 Hz: a busy machine may stall a process that long, and the transport is
-    # what is measured here.
-    return QoSProfile(depth=60, reliability=ReliabilityPolicy.RELIABLE)
+    return QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def _send_back(name: str) -> None:
