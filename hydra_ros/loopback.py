@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import array
+import signal
 import statistics
 import subprocess
 import sys
@@ -76,13 +77,22 @@ def image_round_trip(
         while len(trips) < count and time.monotonic() < deadline:
             executor.spin_once(timeout_sec=0.05)
     finally:
-        child.terminate()
-        child.wait()
+        _end(child)
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
     median_s = statistics.median(trips) if trips else float("nan")
     return RoundTrip(sent=count, received=len(trips), discovery_s=discovery_s, median_s=median_s)
+
+
+def _end(child: subprocess.Popen, patience_s: float = 5.0) -> None:
+    """Its measurement is over: however the other process is, it does not outlive this one."""
+    child.terminate()
+    try:
+        child.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _quality():
@@ -94,18 +104,26 @@ def _quality():
 def _send_back(name: str) -> None:
     """The other process: every image on ``<name>/there`` goes out again on ``<name>/back``."""
     import rclpy
-    from rclpy.executors import ExternalShutdownException
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
     from sensor_msgs.msg import Image
 
-    rclpy.init(args=[])
+    # rclpy's own handler (7.1) can wake the executor before it has shut the context down: the
+    # executor then waits again, for ever. Python's raises at the next turn of the loop.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(f"{name}_other")
     publisher = node.create_publisher(Image, f"{name}/back", _quality())
     node.create_subscription(Image, f"{name}/there", publisher.publish, _quality())
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+        while True:
+            executor.spin_once(timeout_sec=0.1)
+    except KeyboardInterrupt:
         pass
     finally:
+        executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
 
