@@ -121,6 +121,10 @@ class SimulationThread:
         generation = self._generation
         return self._submit(lambda: self._step(poses, run, commanded, generation))
 
+    def call(self, work: Callable[[Any], Any]) -> Future:
+        """Run ``work(world)`` in turn; the future gets its result or what it raised."""
+        return self._submit(lambda: work(self._world))
+
     def cancel(self) -> None:
         """Abandon the steps that run or wait."""
         self._generation += 1
