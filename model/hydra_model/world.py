@@ -18,6 +18,7 @@ from torch import Tensor
 from hydra_model.autoencoder import Autoencoder, frames_to_video, video_to_frames
 from hydra_model.cameras import check_poses, latent_poses, relative_poses
 from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
+from hydra_model.checkpoints.files import identity
 from hydra_model.config import ModelConfig, SamplerConfig
 from hydra_model.loading import choose_device, choose_dtype, prompt_embedder
 from hydra_model.memory import Context, MemoryBank, Segment
@@ -80,8 +81,10 @@ class World:
         embed_prompt: Callable[[str], Tensor] | None = None,
         sampler: SamplerConfig | None = None,
         seed: int = 0,
+        weights: str = "",
     ) -> None:
         self.config = config
+        self.weights = weights  # a short name of their contents, "" where it is not known
         self.sampler = sampler or config.sampler
         self._autoencoder = autoencoder
         self._transformer = transformer
@@ -122,6 +125,7 @@ class World:
         return cls(
             config, autoencoder, transformer,
             embed_prompt=prompt_embedder(folder, config, place), sampler=sampler, seed=seed,
+            weights=identity(folder.glob("*.safetensors")),
         )  # fmt: skip
 
     @property
@@ -280,11 +284,15 @@ class World:
         self._embedding(state.prompt)
         self._state = state
 
-    def save(self, folder: str | Path) -> None:
-        """Write the live state to a folder (safetensors and JSON)."""
-        state = self.state()
+    def save(self, folder: str | Path, state: State | None = None) -> None:
+        """Write a state, by default the live one, to a folder (safetensors and JSON).
+
+        With a ``state`` nothing of the live world is read: another thread may do it.
+        """
+        state = state or self.state()
         facts = {
-            "model": self.config.name, "pose": state.pose.tolist(), "time": state.time,
+            "model": self.config.name, "weights": self.weights,
+            "pose": state.pose.tolist(), "time": state.time,
             "seed": state.seed, "chunks": state.chunks, "prompt": state.prompt,
             "fov_x": state.fov_x,
         }  # fmt: skip
@@ -292,10 +300,23 @@ class World:
 
     def load_state(self, folder: str | Path) -> None:
         """Make a saved state the live one; on any error the world stays as it was."""
+        self.restore(self.read_state(folder))
+
+    def read_state(self, folder: str | Path) -> State:
+        """Return a saved state; the live world is not touched, so another thread may do it.
+
+        Raises ``ValueError`` where there is no whole state of this model and these weights.
+        """
         memory, facts = read_state(Path(folder))
         if facts.get("model") != self.config.name:
             raise ValueError(
                 f"{folder} is a state of model {facts.get('model')!r}; this is {self.config.name!r}"
+            )
+        weights = facts.get("weights")
+        if self.weights and weights and weights != self.weights:
+            raise ValueError(
+                f"{folder} is a state of other weights of model {self.config.name!r} "
+                f"({weights}; these are {self.weights})"
             )
         expected = self._latent_shape(1)
         for segment in memory.segments:
@@ -305,13 +326,14 @@ class World:
         segments = tuple(
             dataclasses.replace(s, latents=s.latents.to(self.device)) for s in memory.segments
         )
-        self.restore(
-            State(
+        try:
+            return State(
                 memory=MemoryBank(segments), pose=np.array(facts["pose"]), time=facts["time"],
                 seed=facts["seed"], chunks=facts["chunks"], prompt=facts["prompt"],
                 fov_x=facts["fov_x"],
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        except KeyError as error:
+            raise ValueError(f"{folder} holds no readable state: it lacks {error}") from error
 
     def _check_clip(self, frames: Frames, poses: npt.ArrayLike, name: str) -> Poses:
         video, stride = self.config.video, self.config.autoencoder.temporal_stride

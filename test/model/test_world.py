@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("model"), CONFIG)
 
 
-def write(folder: Path, config: ModelConfig) -> Path:
-    torch.manual_seed(0)
+def write(folder: Path, config: ModelConfig, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
     save_model_folder(
         folder, config,
         transformer=Transformer(config.transformer).state_dict(),
@@ -200,7 +200,23 @@ def test_states_that_cannot_be_used_are_refused(world: World, folder: Path, tmp_
     world.save(tmp_path / "state")
     with pytest.raises(ValueError, match="state of model 'miniature'; this is 'other'"):
         other.load_state(tmp_path / "state")
+    retrained = World.load(write(tmp_path / "retrained", CONFIG, seed=1), device="cpu")
+    with pytest.raises(ValueError, match="of other weights of model 'miniature'"):
+        retrained.load_state(tmp_path / "state")
     assert world.state() is before
+
+
+def test_a_state_of_before_is_written_and_read_beside_the_live_one(
+    world: World, tmp_path: Path
+) -> None:
+    before = world.state()
+    world.step(drive(17))
+    live = world.state()
+    world.save(tmp_path / "state", before)
+    read = world.read_state(tmp_path / "state")
+    assert (read.time, read.seed, read.chunks) == (before.time, before.seed, before.chunks)
+    assert len(read.memory) == len(before.memory)
+    assert world.state() is live
 
 
 def test_a_world_that_was_never_reset_says_so(folder: Path) -> None:
