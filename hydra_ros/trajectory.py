@@ -12,6 +12,13 @@ import math
 import numpy as np
 from transforms3d.quaternions import mat2quat, quat2mat
 
+from hydra_model.chunks import chunk_lengths
+
+__all__ = [
+    "approach", "chunk_lengths", "drive", "frame_count", "limited", "motion", "orthonormal",
+    "resample", "rotation_about", "rotation_between", "slerp", "travel_time",
+]  # fmt: skip
+
 # A waypoint this near to a frame time, in frame periods, is that frame's pose as it stands.
 SNAP = 0.05
 
@@ -146,19 +153,3 @@ def limited(vector: np.ndarray, longest: float) -> np.ndarray:
     """Return the vector, shortened to the length ``longest`` where it is longer."""
     length = float(np.linalg.norm(vector))
     return vector if length <= longest else vector * (longest / length)
-
-
-def chunk_lengths(frames: int, longest: int) -> list[int]:
-    """Split a number of frames into chunks of 1 + 4 k frames each, as few and even as possible.
-
-    Any number can be split exactly, since a chunk may have one frame: so nothing is padded
-    and one commanded pose is one frame. ``longest`` is itself of the form 1 + 4 k.
-    """
-    if frames < 1:
-        return []
-    # Each chunk takes one frame and groups of four: the number of chunks is fixed modulo 4.
-    chunks = (frames - 1) % 4 + 1
-    while chunks * longest < frames:
-        chunks += 4
-    groups, more = divmod((frames - chunks) // 4, chunks)
-    return [1 + 4 * (groups + (1 if i < more else 0)) for i in range(chunks)]

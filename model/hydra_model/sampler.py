@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -22,6 +22,37 @@ def schedule(steps: int, shift: float) -> Tensor:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
+def integrate(
+    transformer: Transformer,
+    noise: Tensor,
+    conditioning: Conditioning,
+    config: SamplerConfig,
+    *,
+    negative: Conditioning | None = None,
+) -> Iterator[Tensor]:
+    """Yield the target latents after each step; the last are clean. Arguments as for ``sample``.
+
+    Whoever drives it decides what happens between two steps, and may stop at any.
+    """
+    dtype = transformer.head.linear.weight.dtype
+    sigmas = [*schedule(config.steps, config.shift).tolist(), 0.0]
+    latents = noise
+    guided = config.guidance_scale != 1.0 and negative is not None
+    for i in range(config.steps):
+        timestep = torch.tensor(1000 * sigmas[i], dtype=torch.float64)
+        if config.round_timestep:
+            timestep = timestep.to(dtype).double()
+        sigma = (timestep / 1000).expand(noise.shape[0]).to(noise.device)
+        velocity = transformer(
+            latents.to(dtype), sigma, conditioning, selections=selections
+        ).float()
+        if guided:
+            other = transformer(latents.to(dtype), sigma, negative).float()
+            velocity = other + config.guidance_scale * (velocity - other)
+        latents = latents + velocity * (sigmas[i + 1] - sigmas[i])
+        yield latents
+
+
 def sample(
     transformer: Transformer,
     noise: Tensor,
@@ -30,28 +61,20 @@ def sample(
     *,
     negative: Conditioning | None = None,
     before_step: Callable[[int, int], None] | None = None,
+    selections: list[Tensor] | None = None,
 ) -> Tensor:
     """Integrate from ``noise [B, channels, T, H, W]`` (float32) to clean target latents.
 
     ``negative`` conditions the guidance's other forward and is needed when
     ``guidance_scale`` is above 1 and the model reads text. ``before_step(i, steps)`` is called
-    before each step; an exception it raises stops the sampling. Latents are kept in float32,
-    the transformer runs in its own type.
+    before each step; an exception it raises stops the sampling. ``selections``, when given,
+    receives what ``Transformer.forward`` selects in every step (without guidance's other
+    forward). Latents are kept in float32, the transformer runs in its own type.
     """
-    dtype = transformer.head.linear.weight.dtype
-    sigmas = [*schedule(config.steps, config.shift).tolist(), 0.0]
     latents = noise
-    guided = config.guidance_scale != 1.0 and negative is not None
+    steps = integrate(transformer, noise, conditioning, config, negative=negative)
     for i in range(config.steps):
         if before_step is not None:
             before_step(i, config.steps)
-        timestep = torch.tensor(1000 * sigmas[i], dtype=torch.float64)
-        if config.round_timestep:
-            timestep = timestep.to(dtype).double()
-        sigma = (timestep / 1000).expand(noise.shape[0]).to(noise.device)
-        velocity = transformer(latents.to(dtype), sigma, conditioning).float()
-        if guided:
-            other = transformer(latents.to(dtype), sigma, negative).float()
-            velocity = other + config.guidance_scale * (velocity - other)
-        latents = latents + velocity * (sigmas[i + 1] - sigmas[i])
+        latents = next(steps)
     return latents
