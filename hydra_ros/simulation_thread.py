@@ -29,7 +29,7 @@ class WorldFacts:
     """What the rest of the node may know of the world, as of one moment.
 
     ``pose`` [4, 4] is the optical frame of the last committed frame, ``time`` its simulated
-    time in seconds; both None and 0 before the first reset.
+    time in seconds, ``state`` the world's immutable snapshot; None and 0 before the first start.
     """
 
     name: str
@@ -44,6 +44,7 @@ class WorldFacts:
     time: float
     memory_size: int
     memory_bytes: int
+    state: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +73,11 @@ class StepResult:
     first_frame_seconds: float
 
 
-class Context(Protocol):
-    """What a world starts from (see ``starting_world.StartingWorld``)."""
+class Start(Protocol):
+    """What a world starts from: a context clip or a saved state."""
 
-    frames: np.ndarray
-    poses: np.ndarray
-    prompt: str
-    seed: int
-    fov_x: float | None
+    def begin(self, world: Any) -> None:
+        """Make it the live world, or raise and change nothing."""
 
 
 class SimulationThread:
@@ -102,14 +100,24 @@ class SimulationThread:
         self._stopping = False
         self._world: Any = None
         self._device = ""
+        self._committed: WorldFacts | None = None
         self._thread = threading.Thread(target=self._serve, name="simulation")
         self._thread.start()
         self.loaded: Future[WorldFacts] = self._submit(lambda: self._load(load))
 
-    def reset(self, context: Context) -> Future[WorldFacts]:
-        """Start a world from a context clip, abandoning the steps of the former one."""
+    @property
+    def committed(self) -> WorldFacts | None:
+        """The world after the last thing that was committed; None before it is loaded.
+
+        It holds whatever ends with a frame that was handed out, though the step's future may
+        not be done yet.
+        """
+        return self._committed
+
+    def reset(self, start: Start) -> Future[WorldFacts]:
+        """Start a world, abandoning the steps of the former one."""
         self.cancel()
-        return self._submit(lambda: self._reset(context))
+        return self._submit(lambda: self._reset(start))
 
     def step(
         self, poses: np.ndarray, *, run: int = 0, commanded: float | None = None
@@ -154,7 +162,7 @@ class SimulationThread:
                 future.set_exception(error.with_traceback(None))
             else:
                 future.set_result(result)
-        self._world = None
+        self._world = self._committed = None
         _free_device_memory(self._device)
 
     def _load(self, load: Callable[[Callable[..., None]], Any]) -> WorldFacts:
@@ -166,10 +174,8 @@ class SimulationThread:
         self._device = str(getattr(self._world, "device", ""))
         return self._facts()
 
-    def _reset(self, context: Context) -> WorldFacts:
-        self._world.reset(
-            context.frames, context.poses, context.prompt, seed=context.seed, fov_x=context.fov_x
-        )
+    def _reset(self, start: Start) -> WorldFacts:
+        start.begin(self._world)
         return self._facts()
 
     def _step(
@@ -181,23 +187,26 @@ class SimulationThread:
         def on_frames(first: int, frames: np.ndarray) -> None:
             if cancelled():
                 raise Cancelled("the step was abandoned")
-            nonlocal first_frame_at
+            nonlocal first_frame_at, last
             first_frame_at = first_frame_at or time.monotonic()
             indices = np.arange(first, first + len(frames))
-            self._on_frames(
-                FrameBatch(
-                    run=run,
-                    frames=frames,
-                    poses=poses[indices],
-                    times=start + (indices + 1) / fps,
-                    commanded=commanded if first == 0 else None,
-                )
+            batch = FrameBatch(
+                run=run,
+                frames=frames,
+                poses=poses[indices],
+                times=start + (indices + 1) / fps,
+                commanded=commanded if first == 0 else None,
             )
+            if indices[-1] + 1 < len(poses):
+                self._on_frames(batch)
+            else:
+                last = batch
 
         if cancelled():
             raise Cancelled("the step was abandoned")
         fps, start = self._world.config.video.fps, self._world.time
         started, first_frame_at = time.monotonic(), 0.0
+        last: FrameBatch | None = None
         try:
             self._world.step(poses, on_frames=on_frames, cancelled=cancelled)
         except Exception as error:
@@ -205,8 +214,11 @@ class SimulationThread:
                 raise Cancelled("the step was abandoned") from error
             raise
         ended = time.monotonic()
+        facts = self._facts()
+        if last:  # only now: who has seen a chunk's last frame can count on the chunk
+            self._on_frames(last)
         return StepResult(
-            facts=self._facts(),
+            facts=facts,
             frames=len(poses),
             seconds=ended - started,
             first_frame_seconds=(first_frame_at or ended) - started,
@@ -214,20 +226,23 @@ class SimulationThread:
 
     def _facts(self) -> WorldFacts:
         world, config = self._world, self._world.config
-        return WorldFacts(
+        state = world.state() if world.ready else None
+        self._committed = WorldFacts(
             name=config.name,
             device=self._device,
             height=config.video.height,
             width=config.video.width,
             fps=config.video.fps,
-            fov_x=config.video.fov_x,
+            fov_x=state.fov_x if state else config.video.fov_x,
             context_frames=config.context_frames,
             max_chunk_frames=world.max_chunk_frames,
-            pose=world.pose if world.ready else None,
-            time=world.time if world.ready else 0.0,
-            memory_size=world.memory_size if world.ready else 0,
-            memory_bytes=world.memory_bytes if world.ready else 0,
+            pose=world.pose if state else None,
+            time=world.time if state else 0.0,
+            memory_size=world.memory_size if state else 0,
+            memory_bytes=world.memory_bytes if state else 0,
+            state=state,
         )
+        return self._committed
 
 
 def _free_device_memory(device: str) -> None:

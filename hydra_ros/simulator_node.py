@@ -231,7 +231,7 @@ class SimulatorNode(LifecycleNode):
         response.success = True
         response.message = world.description
         response.seed = world.seed
-        pose = world.poses[-1]
+        pose = world.pose
         if self._settings.pose_convention == "body":
             pose = conversions.optical_to_body(pose)
         response.start_pose = conversions.pose_stamped_message(

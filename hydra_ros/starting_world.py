@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,15 @@ class StartingWorld:
     seed: int
     fov_x: float | None
     description: str
+
+    @property
+    def pose(self) -> np.ndarray:
+        """Optical pose [4, 4] of the last frame."""
+        return self.poses[-1]
+
+    def begin(self, world: Any) -> None:
+        """Make it the live world of a ``hydra_model.world.World``."""
+        world.reset(self.frames, self.poses, self.prompt, seed=self.seed, fov_x=self.fov_x)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,7 @@ from hydra_model.config import ModelConfig
 from hydra_ros.simulation_thread import Cancelled, FrameBatch, SimulationThread
 
 POSES = np.tile(np.eye(4), (5, 1, 1))
-CONTEXT = SimpleNamespace(
-    frames=np.zeros((17, 96, 160, 3), np.uint8), poses=POSES, prompt="", seed=3, fov_x=None
-)
+START = SimpleNamespace(begin=lambda world: world.begin(POSES[-1]))
 
 
 class SteppedWorld:
@@ -31,9 +29,12 @@ class SteppedWorld:
         self.memory_size = 0
         self.time = 0.0
 
-    def reset(self, frames, poses, prompt, *, seed, fov_x):
+    def begin(self, pose):
         self.threads.add(threading.current_thread().name)
-        self.ready, self.pose, self.time, self.memory_size = True, poses[-1], 0.0, 20
+        self.ready, self.pose, self.time, self.memory_size = True, pose, 0.0, 20
+
+    def state(self):
+        return SimpleNamespace(time=self.time, fov_x=1.0)
 
     def step(self, poses, *, on_frames, cancelled):
         self.threads.add(threading.current_thread().name)
@@ -68,13 +69,13 @@ def thread():
 
 
 def test_one_thread_does_everything_with_the_world(thread):
-    thread.run.reset(CONTEXT).result(10)
+    thread.run.reset(START).result(10)
     thread.run.step(POSES).result(10)
     assert thread.world.threads == {"simulation"}
 
 
 def test_frames_leave_with_their_poses_and_simulated_times(thread):
-    thread.run.reset(CONTEXT).result(10)
+    thread.run.reset(START).result(10)
     poses = POSES.copy()
     poses[:, 0, 3] = np.arange(5)
     facts = [thread.run.step(poses, run=7).result(10).facts for _ in range(2)][-1]
@@ -86,8 +87,20 @@ def test_frames_leave_with_their_poses_and_simulated_times(thread):
     assert {batch.run for batch in thread.batches} == {7}
 
 
+def test_a_chunk_is_committed_before_its_last_frame_is_seen(thread):
+    committed = []
+    simulation = SimulationThread(
+        lambda progress: SteppedWorld(),
+        lambda batch: committed.append(simulation.committed.state.time),
+    )
+    simulation.reset(START).result(10)
+    simulation.step(POSES).result(10)
+    simulation.close()
+    assert committed == [0.0, pytest.approx(5 / 15)]
+
+
 def test_cancelling_abandons_what_runs_and_what_waits_but_not_what_comes(thread):
-    thread.run.reset(CONTEXT).result(10)
+    thread.run.reset(START).result(10)
     thread.world.go_on.clear()
     running, waiting = thread.run.step(POSES), thread.run.step(POSES)
     assert thread.world.sampling.wait(10)
@@ -100,25 +113,25 @@ def test_cancelling_abandons_what_runs_and_what_waits_but_not_what_comes(thread)
 
 
 def test_a_reset_replaces_the_step_that_runs(thread):
-    thread.run.reset(CONTEXT).result(10)
+    thread.run.reset(START).result(10)
     thread.world.go_on.clear()
     running = thread.run.step(POSES)
     assert thread.world.sampling.wait(10)
-    reset = thread.run.reset(CONTEXT)
+    reset = thread.run.reset(START)
     thread.world.go_on.set()
     assert isinstance(running.exception(10), Cancelled)
     assert reset.result(10).memory_size == 20
 
 
 def test_a_failed_step_fails_its_future_and_the_next_one_works(thread):
-    thread.run.reset(CONTEXT).result(10)
+    thread.run.reset(START).result(10)
     with pytest.raises(ValueError, match="not finite"):
         thread.run.step(POSES * np.nan).result(10)
     assert thread.run.step(POSES).result(10).facts.memory_size == 22
 
 
 def test_closing_answers_everybody(thread):
-    thread.run.reset(CONTEXT).result(10)
+    thread.run.reset(START).result(10)
     thread.world.go_on.clear()
     futures: list[Future] = [thread.run.step(POSES) for _ in range(3)]
     assert thread.world.sampling.wait(10)
