@@ -29,6 +29,7 @@ def integrate(
     config: SamplerConfig,
     *,
     negative: Conditioning | None = None,
+    selections: list[Tensor] | None = None,
 ) -> Iterator[Tensor]:
     """Yield the target latents after each step; the last are clean. Arguments as for ``sample``.
 
@@ -72,7 +73,9 @@ def sample(
     forward). Latents are kept in float32, the transformer runs in its own type.
     """
     latents = noise
-    steps = integrate(transformer, noise, conditioning, config, negative=negative)
+    steps = integrate(
+        transformer, noise, conditioning, config, negative=negative, selections=selections
+    )
     for i in range(config.steps):
         if before_step is not None:
             before_step(i, config.steps)
