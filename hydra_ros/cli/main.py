@@ -15,7 +15,7 @@ from hydra_ros.environment import use_dds_profile
 # In the order in which the help shows them. Each is a module beside this one with HELP (one
 # line), add_arguments(parser) and run(arguments) -> exit code; what is slow to import (torch,
 # rclpy) is imported inside run.
-COMMANDS = ("demo", "infer", "convert", "train", "evaluate", "bench", "doctor")
+COMMANDS = ("demo", "infer", "convert", "prepare", "train", "evaluate", "bench", "doctor")
 
 WRONG_INPUT = 2
 INTERRUPTED = 130

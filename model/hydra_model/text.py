@@ -7,7 +7,7 @@ import gc
 import hashlib
 import html
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,23 +94,39 @@ class TextEncoder:
                 embeddings[prompt] = rows
         return [self._pad(embeddings[prompt]) for prompt in cleaned]
 
+    def fill_cache(
+        self, prompts: list[str], progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Embed all prompts of a data set into the cache folder, with the model loaded once.
+
+        ``progress(done, total)`` is called after each prompt that was not in the cache.
+        """
+        cleaned = sorted({clean_prompt(prompt) for prompt in prompts})
+        unseen = [prompt for prompt in cleaned if self._recall(prompt) is None]
+        if unseen:
+            for done, rows in enumerate(self._rows(unseen)):
+                self._remember(unseen[done], rows)
+                if progress is not None:
+                    progress(done + 1, len(unseen))
+
     def _encode(self, prompts: list[str]) -> list[Tensor]:
+        return list(self._rows(prompts))
+
+    def _rows(self, prompts: list[str]) -> Iterator[Tensor]:
         tokenizer = load_tokenizer(self._tokenizer_folder)
         model = self._load_model()
         device = next(model.parameters()).device
-        rows = []
         for prompt in prompts:
             tokens = tokenizer(
                 prompt, truncation=True, max_length=self.config.max_tokens, return_tensors="pt"
             )
             # Unpadded: masked positions change nothing, and a prompt is short.
             ids, mask = tokens["input_ids"].to(device), tokens["attention_mask"].to(device)
-            rows.append(encode_tokens(model, ids, mask)[0].cpu())
+            yield encode_tokens(model, ids, mask)[0].cpu()
         del model
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        return rows
 
     def _pad(self, rows: Tensor | None) -> Tensor:
         assert rows is not None

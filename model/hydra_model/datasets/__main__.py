@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m hydra_model.datasets``: preparation where there is no ROS."""
+
+import argparse
+import sys
+
+from hydra_model.datasets import command
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m hydra_model.datasets",
+        description=command.HELP,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_arguments(parser)
+    return command.run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
