@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +14,44 @@ import torch
 from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder, frames_to_video, video_to_frames
-from hydra_model.cameras import check_poses, latent_poses, relative_poses
+from hydra_model.cameras import latent_poses
 from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
-from hydra_model.checkpoints.files import identity
+from hydra_model.clips import check_clip, check_times
+from hydra_model.conditioning import (
+    Targets,
+    chunk_noise,
+    chunk_targets,
+    condition,
+    memory_request,
+)
 from hydra_model.config import ModelConfig, SamplerConfig
+from hydra_model.cpu_blocks import use_cpu_blocks
+from hydra_model.fingerprint import fingerprint
+from hydra_model.latent_store import LatentStore
 from hydra_model.loading import choose_device, choose_dtype, prompt_embedder
-from hydra_model.memory import Context, MemoryBank, Segment
-from hydra_model.rays import camera_conditioning
+from hydra_model.memory import (
+    Context,
+    Latents,
+    MemoryBank,
+    MemorySettings,
+    MemoryUsage,
+    Origin,
+    Segment,
+)
 from hydra_model.resources import weights_folder
+from hydra_model.retrieval import retrieval_matrix
 from hydra_model.sampler import sample
-from hydra_model.state_files import read_state, write_state
+from hydra_model.selection import Selection, check_policy, select
+from hydra_model.state import State, check_fov_x
+from hydra_model.state_files import load_state, save_state
+from hydra_model.thumbnails import make_thumbnails
 from hydra_model.timings import Clock
 from hydra_model.transformer import Conditioning, Transformer
 
+__all__ = ["Cancelled", "Chunk", "State", "World"]
+
 Frames = npt.NDArray[np.uint8]
 Poses = npt.NDArray[np.float64]
-logger = logging.getLogger(__name__)
 
 
 class Cancelled(Exception):
@@ -52,24 +72,12 @@ class Chunk:
     timings: dict[str, float]
 
 
-@dataclass(frozen=True)
-class State:
-    """An immutable snapshot: memory, clock, seed, prompt. Taking one copies nothing."""
-
-    memory: MemoryBank
-    pose: Poses
-    time: float
-    seed: int
-    chunks: int
-    prompt: str
-    fov_x: float
-
-
 class World:
     """A learned world: context in, camera poses in, predicted frames out.
 
-    Not thread-safe: one thread owns it. The same seed, state and poses give the same frames on
-    the same machine. Memory changes only when a step or an observation is complete.
+    Not thread-safe: one thread owns it, but the states it gives away may be read by any. The
+    same seed, state and poses give the same frames on the same machine. Memory changes only
+    when a step or an observation is complete.
     """
 
     def __init__(
@@ -80,16 +88,19 @@ class World:
         *,
         embed_prompt: Callable[[str], Tensor] | None = None,
         sampler: SamplerConfig | None = None,
+        memory: MemorySettings | None = None,
         seed: int = 0,
-        weights: str = "",
     ) -> None:
+        memory = memory or MemorySettings()
         self.config = config
-        self.weights = weights  # a short name of their contents, "" where it is not known
         self.sampler = sampler or config.sampler
-        self._autoencoder = autoencoder
-        self._transformer = transformer
+        self.autoencoder = autoencoder
+        self.transformer = transformer
+        self.memory_policy = memory.policy
+        self._store = LatentStore(memory.limits)
         self._embed_prompt = embed_prompt
         self._embeddings: dict[str, Tensor] = {}
+        self._weights = ""
         self._seed = seed
         self._state: State | None = None
 
@@ -102,6 +113,7 @@ class World:
         dtype: str = "auto",
         seed: int = 0,
         sampler: SamplerConfig | None = None,
+        memory: MemorySettings | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> World:
         """Load a model folder, or "default" for the weights that come with the package.
@@ -121,21 +133,38 @@ class World:
         report("transformer", 0.2)
         transformer = load_transformer(folder, config, dtype=number, device=place)
         transformer.requires_grad_(False).eval()
+        if place.type == "cpu":
+            use_cpu_blocks(transformer)
         report("ready", 1.0)
         return cls(
-            config, autoencoder, transformer,
-            embed_prompt=prompt_embedder(folder, config, place), sampler=sampler, seed=seed,
-            weights=identity(folder.glob("*.safetensors")),
+            config, autoencoder, transformer, embed_prompt=prompt_embedder(folder, config, place),
+            sampler=sampler, memory=memory, seed=seed,
         )  # fmt: skip
 
     @property
     def device(self) -> torch.device:
-        return self._transformer.head.linear.weight.device
+        return self.transformer.head.linear.weight.device
+
+    @property
+    def weights(self) -> str:
+        """A short name of the weights' contents; states of others are refused."""
+        if not self._weights:
+            self._weights = fingerprint(self.config, (self.autoencoder, self.transformer))
+        return self._weights
 
     @property
     def max_chunk_frames(self) -> int:
         """Video frames of the longest step."""
         return self.config.chunk_frames
+
+    @property
+    def memory_policy(self) -> str:
+        """How context is chosen, one of ``selection.POLICIES``; may be set between steps."""
+        return self._policy
+
+    @memory_policy.setter
+    def memory_policy(self, name: str) -> None:
+        self._policy = check_policy(name)
 
     @property
     def ready(self) -> bool:
@@ -159,7 +188,13 @@ class World:
 
     @property
     def memory_bytes(self) -> int:
+        """Bytes that the live state's latents take, wherever they are."""
         return self.state().memory.bytes
+
+    @property
+    def memory_usage(self) -> MemoryUsage:
+        """Bytes that the latents of the live state and of all kept snapshots take, by place."""
+        return self._store.usage()
 
     def reset(
         self,
@@ -176,84 +211,93 @@ class World:
         more and 1 + 4n. ``fov_x`` is the camera's horizontal field of view in radians, by
         default the model's. On any error the world stays as it was.
         """
-        poses = self._check_clip(frames, poses, "context")
+        poses = check_clip(self.config, frames, poses, "context")
         shortest = 1 + 4 * self.config.autoencoder.temporal_stride
         if len(frames) < shortest:
             raise ValueError(
                 f"the context has {len(frames)} frames; at least {shortest} are needed"
             )
-        fps = self.config.video.fps
-        segment = self._remember(frames, poses, end=0.0)
-        self._embedding(prompt)
+        times = np.arange(1 - len(frames), 1) / self.config.video.fps
+        fov_x = self.config.video.fov_x if fov_x is None else check_fov_x(fov_x)
+        self.embedding(prompt)
         self._state = State(
-            memory=MemoryBank((segment,)),
-            pose=poses[-1],
-            time=0.0,
-            seed=self._seed if seed is None else seed,
-            chunks=0,
-            prompt=prompt,
-            fov_x=self.config.video.fov_x if fov_x is None else _field_of_view(fov_x),
-        )
-        logger.debug("reset: %d frames, %.1f s", len(frames), len(frames) / fps)
+            memory=MemoryBank((self._encode(frames, poses, times),)),
+            pose=poses[-1], time=0.0, seed=self._seed if seed is None else seed, chunks=0,
+            prompt=prompt, fov_x=fov_x,
+        )  # fmt: skip
 
-    def observe(self, frames: Frames, poses: npt.ArrayLike) -> None:
+    def observe(
+        self, frames: Frames, poses: npt.ArrayLike, *, times: npt.ArrayLike | None = None
+    ) -> None:
         """Take real frames that follow the last committed one into memory.
 
-        Shapes as for ``reset`` (T may be 1 + 4n for any n); time and pose move on with them.
+        ``frames`` and ``poses`` as for ``reset``, but T may be 1 + 4n for any n, also 1.
+        ``times [T]`` are simulated seconds, increasing and after the world's time; by default
+        the frames follow at the model's rate, which is what its weights know. Time and pose
+        move on to the last frame. On any error the world stays as it was.
         """
         state = self.state()
-        poses = self._check_clip(frames, poses, "observation")
-        end = state.time + len(frames) / self.config.video.fps
-        self._state = dataclasses.replace(
-            state,
-            memory=state.memory.add(self._remember(frames, poses, end=end)),
-            pose=poses[-1],
-            time=end,
-        )
+        poses = check_clip(self.config, frames, poses, "observation")
+        if times is None:
+            seconds = state.time + np.arange(1, len(frames) + 1) / self.config.video.fps
+        else:
+            seconds = check_times(times, len(frames), state.time, "observation")
+        self._store.fit()
+        segment = self._encode(frames, poses, seconds)
+        self._state = state.followed_by(segment, poses[-1], float(seconds[-1]))
 
     @torch.inference_mode()
     def step(
         self,
         poses: npt.ArrayLike,
         *,
+        on_context: Callable[[Selection, MemoryBank], None] | None = None,
         on_frames: Callable[[int, Frames], None] | None = None,
+        on_retrieval: Callable[[npt.NDArray[np.float32]], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Chunk:
         """Predict the next frames, seen from ``poses [T, 4, 4]`` (one pose per frame).
 
-        T is 1 + 4n and at most ``max_chunk_frames``. ``on_frames(first, frames)`` gets frames as
-        they are decoded. ``cancelled()`` is asked between sampling steps and decoded pieces;
-        when it says yes, ``Cancelled`` is raised and nothing is committed.
+        T is 1 + 4n and at most ``max_chunk_frames``. ``on_context(selection, memory)`` gets
+        what was chosen of the memory before the sampling, ``on_retrieval(matrix)`` afterwards
+        how often each latent frame of the chunk chose each selected one (``retrieval_matrix``;
+        costs nothing when not asked for), ``on_frames(first, frames)`` frames as they are
+        decoded. ``cancelled()`` is asked between sampling steps and decoded pieces; when it
+        says yes, ``Cancelled`` is raised and nothing is committed. ``SpillError`` says, before
+        any work, that memory does not fit on the disk.
         """
         state = self.state()
-        poses = check_poses(poses, "poses")
-        stride = self.config.autoencoder.temporal_stride
-        if len(poses) > self.max_chunk_frames or (len(poses) - 1) % stride:
-            raise ValueError(
-                f"{len(poses)} poses; accepted: 1 + {stride}*n, at most {self.max_chunk_frames}"
-            )
-        fps = self.config.video.fps
-        times = state.time + np.arange(1, len(poses) + 1) / fps
+        targets = self.targets(state, poses)
 
         def check(*_: Any) -> None:
             if cancelled is not None and cancelled():
                 raise Cancelled(f"step at {state.time:.2f} s")
 
+        self._store.fit()
         clock = Clock(self.device)
-        context = state.memory.recent(
-            self.config.context_latents, self.config.transformer.memory_stride[0]
-        )
-        targets = latent_poses(poses, stride)
-        conditioning, negative = self._condition(state, context, targets, times[::stride])
+        selection, context = self.select(state, targets)
+        if on_context is not None:
+            on_context(selection, state.memory)
+        conditioning, negative = self.condition(state, context, targets)
         clock.lap("context")
+        count = len(targets.latent_times)
+        noise = chunk_noise(self.config, state.seed, state.chunks, count, self.device)
+        chosen: list[Tensor] | None = None if on_retrieval is None else []
         latents = sample(
-            self._transformer, self._noise(state, len(targets)), conditioning, self.sampler,
-            negative=negative, before_step=check,
+            self.transformer, noise, conditioning, self.sampler,
+            negative=negative, before_step=check, selections=chosen,
         )  # fmt: skip
         clock.lap("sampling")
+        if on_retrieval is not None and chosen is not None:
+            stride = self.config.transformer.memory_stride[0]
+            on_retrieval(
+                retrieval_matrix(
+                    chosen, context=len(context.times), target=count, memory_stride=stride
+                )
+            )
         pieces: list[Frames] = []
         done = 0
-        for video in self._autoencoder.decode_stream(latents):
+        for video in self.autoencoder.decode_stream(latents):
             check()
             piece = video_to_frames(video)
             if not pieces:
@@ -263,15 +307,10 @@ class World:
             pieces.append(piece)
             done += len(piece)
         clock.lap("decoding")
-        segment = Segment(latents[0].to(torch.float32), targets, times[::stride], "imagined")
-        self._state = dataclasses.replace(
-            state,
-            memory=state.memory.add(segment),
-            pose=poses[-1],
-            time=float(times[-1]),
-            chunks=state.chunks + 1,
-        )
-        return Chunk(poses, times, np.concatenate(pieces), clock.parts)
+        frames = np.concatenate(pieces)
+        segment = self.segment(latents[0], targets, frames, "imagined")
+        self._state = state.followed_by(segment, targets.poses[-1], float(targets.times[-1]))
+        return Chunk(targets.poses, targets.times, frames, clock.parts)
 
     def state(self) -> State:
         """Return the live state; it stays valid whatever happens to the world later."""
@@ -281,22 +320,19 @@ class World:
 
     def restore(self, state: State) -> None:
         """Go back to a state that ``state`` returned."""
-        self._embedding(state.prompt)
+        self.embedding(state.prompt)
         self._state = state
 
-    def save(self, folder: str | Path, state: State | None = None) -> None:
+    def save(
+        self, folder: str | Path, state: State | None = None, *, about: dict[str, Any] | None = None
+    ) -> None:
         """Write a state, by default the live one, to a folder (safetensors and JSON).
 
         With a ``state`` nothing of the live world is read: another thread may do it.
+        All or nothing: on ``StateError`` the folder holds what it held before. ``about`` is
+        kept with it, for ``state_files.read_facts``.
         """
-        state = state or self.state()
-        facts = {
-            "model": self.config.name, "weights": self.weights,
-            "pose": state.pose.tolist(), "time": state.time,
-            "seed": state.seed, "chunks": state.chunks, "prompt": state.prompt,
-            "fov_x": state.fov_x,
-        }  # fmt: skip
-        write_state(Path(folder), state.memory, facts)
+        save_state(Path(folder), state or self.state(), self.config, self.weights, about or {})
 
     def load_state(self, folder: str | Path) -> None:
         """Make a saved state the live one; on any error the world stays as it was."""
@@ -305,115 +341,61 @@ class World:
     def read_state(self, folder: str | Path) -> State:
         """Return a saved state; the live world is not touched, so another thread may do it.
 
-        Raises ``ValueError`` where there is no whole state of this model and these weights.
+        Raises ``StateError`` where there is no whole state of this model and these weights.
         """
-        memory, facts = read_state(Path(folder))
-        if facts.get("model") != self.config.name:
-            raise ValueError(
-                f"{folder} is a state of model {facts.get('model')!r}; this is {self.config.name!r}"
-            )
-        weights = facts.get("weights")
-        if self.weights and weights and weights != self.weights:
-            raise ValueError(
-                f"{folder} is a state of other weights of model {self.config.name!r} "
-                f"({weights}; these are {self.weights})"
-            )
-        expected = self._latent_shape(1)
-        for segment in memory.segments:
-            got = (segment.latents.shape[0], 1, *segment.latents.shape[2:])
-            if got != expected:
-                raise ValueError(f"{folder} holds latents {got}; this model's are {expected}")
-        segments = tuple(
-            dataclasses.replace(s, latents=s.latents.to(self.device)) for s in memory.segments
+        return load_state(
+            Path(folder), self.config, self.weights, device=self.device, store=self._store
         )
-        try:
-            return State(
-                memory=MemoryBank(segments), pose=np.array(facts["pose"]), time=facts["time"],
-                seed=facts["seed"], chunks=facts["chunks"], prompt=facts["prompt"],
-                fov_x=facts["fov_x"],
-            )  # fmt: skip
-        except KeyError as error:
-            raise ValueError(f"{folder} holds no readable state: it lacks {error}") from error
 
-    def _check_clip(self, frames: Frames, poses: npt.ArrayLike, name: str) -> Poses:
-        video, stride = self.config.video, self.config.autoencoder.temporal_stride
-        size = (video.height, video.width, 3)
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != size:
-            raise ValueError(
-                f"{name} frames are {frames.dtype} {frames.shape}; accepted: uint8 "
-                f"[T, {video.height}, {video.width}, 3]"
-            )
-        if (len(frames) - 1) % stride:
-            raise ValueError(f"{name} has {len(frames)} frames; accepted: 1 + {stride}*n")
-        checked = check_poses(poses, f"{name} poses")
-        if len(checked) != len(frames):
-            raise ValueError(f"{name} has {len(frames)} frames but {len(checked)} poses")
-        return checked
+    def targets(self, state: State, poses: npt.ArrayLike) -> Targets:
+        """Check the commanded poses of a chunk that follows a state."""
+        return chunk_targets(self.config, state.time, poses)
 
-    @torch.inference_mode()
-    def _remember(self, frames: Frames, poses: Poses, *, end: float) -> Segment:
-        """Encode a clip whose last frame is at ``end`` seconds."""
-        stride = self.config.autoencoder.temporal_stride
-        latents = self._autoencoder.encode(frames_to_video(frames, self.device))[0]
-        times = end - np.arange(len(frames) - 1, -1, -1) / self.config.video.fps
-        return Segment(latents, latent_poses(poses, stride), times[::stride], "observed")
+    def select(self, state: State, targets: Targets) -> tuple[Selection, Context]:
+        """Choose what of a state's memory conditions a chunk, and get it."""
+        request = memory_request(self.config, targets, state.fov_x)
+        selection = select(self.memory_policy, state.memory, request)
+        return selection, state.memory.gather(selection.indices)
 
-    def _condition(
-        self, state: State, context: Context, targets: Poses, target_times: Poses
+    def condition(
+        self, state: State, context: Context, *targets: Targets
     ) -> tuple[Conditioning, Conditioning | None]:
-        config, dtype = self.config, self._transformer.head.linear.weight.dtype
-        height, width = config.video.height, config.video.width
-        stride = config.autoencoder.spatial_stride
-        _, rows, columns = config.transformer.patch_size
-        relative = relative_poses(np.concatenate((context.poses, targets)), targets[0])
-        camera = camera_conditioning(
-            config.transformer.camera,
-            torch.from_numpy(relative).float()[None].to(self.device),
-            grid=(height // stride // rows, width // stride // columns),
-            aspect=height / width,
-            fov_x=state.fov_x,
-        ).to(dtype)
-        split = len(context.times)
-        # Latent-frame units since the first target frame.
-        scale = config.video.fps / config.autoencoder.temporal_stride
-        times = [
-            torch.from_numpy((t - target_times[0]) * scale).to(self.device)
-            for t in (context.times, target_times)
-        ]
+        """Prepare the sampling of a chunk, or of a batch that shares context and times.
+
+        The second conditioning is for guidance, None where the model does without.
+        """
 
         def prepare(prompt: str) -> Conditioning:
-            return self._transformer.prepare(
-                context.latents[None].to(dtype), camera[:, :split], camera[:, split:],
-                context_times=times[0], target_times=times[1], text=self._embedding(prompt),
+            return condition(
+                self.transformer, self.config, context,
+                [own.latent_poses for own in targets], targets[0].latent_times,
+                fov_x=state.fov_x, text=self.embedding(prompt),
             )  # fmt: skip
 
-        guided = self.sampler.guidance_scale != 1.0 and config.text is not None
+        guided = self.sampler.guidance_scale != 1.0 and self.config.text is not None
         return prepare(state.prompt), prepare(self.sampler.negative_prompt) if guided else None
 
-    def _embedding(self, prompt: str) -> Tensor | None:
+    def segment(
+        self, latents: Tensor, targets: Targets, frames: Frames, origin: Origin = "imagined"
+    ) -> Segment:
+        """Return what memory keeps of a chunk: ``latents [C, k, h, w]``, ``frames`` [T, ...]."""
+        kept = self._store.keep(Latents(latents.to(torch.float32)))
+        stride = self.config.autoencoder.temporal_stride
+        thumbnails = make_thumbnails(frames[::stride])
+        return Segment(kept, targets.latent_poses, targets.latent_times, origin, thumbnails)
+
+    def embedding(self, prompt: str) -> Tensor | None:
         """Return the prompt's embedding ``[1, L, text_dim]``, None for a model without text."""
         if self._embed_prompt is None:
             return None
         if prompt not in self._embeddings:
-            dtype = self._transformer.head.linear.weight.dtype
+            dtype = self.transformer.head.linear.weight.dtype
             self._embeddings[prompt] = self._embed_prompt(prompt)[None].to(self.device, dtype)
         return self._embeddings[prompt]
 
-    def _latent_shape(self, count: int) -> tuple[int, int, int, int]:
-        video, autoencoder = self.config.video, self.config.autoencoder
-        stride = autoencoder.spatial_stride
-        return (autoencoder.latent_channels, count, video.height // stride, video.width // stride)
-
-    def _noise(self, state: State, count: int) -> Tensor:
-        # On the CPU, and a stream of its own per chunk: equal on every device, and a restored
-        # state draws what it would have drawn.
-        words = np.random.SeedSequence([state.seed & (2**64 - 1), state.chunks]).generate_state(2)
-        generator = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
-        noise = torch.randn((1, *self._latent_shape(count)), generator=generator)
-        return noise.to(self.device)
-
-
-def _field_of_view(fov_x: float) -> float:
-    if not 0.0 < fov_x < np.pi:
-        raise ValueError(f"fov_x is {fov_x}; accepted: radians between 0 and pi")
-    return float(fov_x)
+    @torch.inference_mode()
+    def _encode(self, frames: Frames, poses: Poses, times: Poses) -> Segment:
+        stride = self.config.autoencoder.temporal_stride
+        latents = self.autoencoder.encode(frames_to_video(frames, self.device))[0]
+        targets = Targets(poses, times, latent_poses(poses, stride), times[::stride])
+        return self.segment(latents, targets, frames, "observed")
