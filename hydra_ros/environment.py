@@ -31,6 +31,22 @@ def share_folder(*parts: str) -> Path:
     raise FileNotFoundError(f"no share folder of hydra_ros above {__file__}: is it installed?")
 
 
+def parameter_file(name: str) -> Path:
+    """Return a parameter file: a path, or the name of one in ``config/`` (".yaml" may be left out).
+
+    Raises:
+        ValueError: there is no such file; the message lists those of ``config/``.
+    """
+    given = Path(name).expanduser()
+    if given.is_file():
+        return given.absolute()
+    own = share_folder("config", given.name).with_suffix(".yaml")
+    if given.name == name and own.is_file():
+        return own
+    names = ", ".join(sorted(path.stem for path in own.parent.glob("*.yaml")))
+    raise ValueError(f"there is no parameter file {name!r}; hydra_ros has {names}")
+
+
 def use_dds_profile(environment: MutableMapping[str, str] = os.environ) -> Path | None:
     """Let FastDDS use the transports of ``config/fastdds.xml``, which carry images.
 

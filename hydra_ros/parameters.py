@@ -231,17 +231,17 @@ class Settings:
     )
 
 
-def table() -> list[Parameter]:
-    """Return all parameters in the order of ``Settings``."""
+def table(settings: type = Settings) -> list[Parameter]:
+    """Return all parameters of a node in the order of its settings."""
     return [
         dataclasses.replace(field.metadata["parameter"], name=field.name)
-        for field in dataclasses.fields(Settings)
+        for field in dataclasses.fields(settings)
     ]
 
 
-def check(parameters: Iterable[RosParameter]) -> str | None:
+def check(parameters: Iterable[RosParameter], settings: type = Settings) -> str | None:
     """Return why new values of parameters are refused, None where all are accepted."""
-    known = {line.name: line for line in table()}
+    known = {line.name: line for line in table(settings)}
     for new in parameters:
         reason = known[new.name].check(new.value) if new.name in known else None
         if reason:
@@ -249,23 +249,23 @@ def check(parameters: Iterable[RosParameter]) -> str | None:
     return None
 
 
-def declare(node: Node) -> None:
+def declare(node: Node, settings: type = Settings) -> None:
     """Declare all parameters on a node."""
-    for line in table():
+    for line in table(settings):
         node.declare_parameter(line.name, line.default, line.descriptor())
 
 
-def read(node: Node) -> Settings:
-    """Return the node's present values.
+def read(node: Node, settings: type = Settings) -> Any:
+    """Return the node's present values, as ``settings``.
 
     Raises:
         ValueError: a value that the table does not accept.
     """
-    values = node.get_parameters([line.name for line in table()])
-    reason = check(values)
+    values = node.get_parameters([line.name for line in table(settings)])
+    reason = check(values, settings)
     if reason:
         raise ValueError(f"parameter {reason}")
-    return Settings(**{value.name: value.value for value in values})
+    return settings(**{value.name: value.value for value in values})
 
 
 def _literal(value: Any) -> str:
@@ -274,13 +274,13 @@ def _literal(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def as_markdown() -> str:
+def as_markdown(settings: type = Settings) -> str:
     """Return the table in Markdown."""
     lines = [
         "| parameter | type | default | accepted | fixed at start | meaning |",
         "|---|---|---|---|---|---|",
     ]
-    for line in table():
+    for line in table(settings):
         fixed = "yes" if line.read_only else ""
         lines.append(
             f"| `{line.name}` | {line.type_name} | `{_literal(line.default)}` | {line.accepted} "

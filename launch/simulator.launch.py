@@ -1,51 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start the simulator node: `ros2 launch hydra_ros simulator.launch.py mode:=realtime`.
 
-Parameters come from ``params_file``; an argument that is given here wins over it. The node
-configures and activates itself (``autostart``), so no event handlers are needed; with
-``autostart:=false`` the transitions are left to a lifecycle manager.
+Every parameter of the node is an argument of the same name. What is given here wins over
+``params_file``, and that over the defaults. The node configures and activates itself
+(``autostart``), so there are no event handlers; with ``autostart:=false`` the transitions are
+left to a lifecycle manager.
+
+Two simulators at once: give each a ``namespace``. Topics and services are then below it, and
+the names of the frames get it as a prefix, since all nodes share one /tf.
 """
 
-import os
-
-from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from hydra_ros.environment import use_dds_profile
+from hydra_ros.environment import parameter_file, use_dds_profile
+from hydra_ros.parameters import table
 from launch import LaunchContext, LaunchDescription
 
-# Argument, type, description; "" leaves the parameter to params_file.
-PARAMETERS = (
-    ("model", str, "Weights: 'default' or the path of a model folder."),
-    ("device", str, "Device the model runs on: auto, cpu, cuda, ..."),
-    ("mode", str, "lockstep (time advances with commands) or realtime (with the wall clock)."),
-    ("clips_folder", str, "Folder of the clips that ~/reset may name."),
-    ("autostart", bool, "Configure and activate by itself: true or false."),
-    ("use_sim_time", bool, "Take time from /clock: true or false."),
+# Argument, default, description. Those of the parameters follow from their table.
+ARGUMENTS = (
+    ("namespace", "", "Namespace of the node, its topics and services."),
+    (
+        "frame_prefix",
+        "auto",
+        "Put before the names of the frames; auto: the namespace and a slash, if there is one.",
+    ),
+    (
+        "params_file",
+        "default.yaml",
+        "Parameter file: a path, or the name of one of hydra_ros' own in config/.",
+    ),
+    ("use_sim_time", "false", "Take time from /clock: true or false."),
+    ("log_level", "info", "debug, info, warn, error or fatal."),
+    ("respawn", "false", "Start the node again when it ends: true or false."),
 )
+
+FRAMES = ("world_frame", "camera_frame", "optical_frame")
 
 
 def start_node(context: LaunchContext) -> list[Node]:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
+    namespace, prefix = value("namespace").strip("/"), value("frame_prefix")
+    if prefix == "auto":
+        prefix = f"{namespace}/" if namespace else ""
     given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind, _ in PARAMETERS
-        if value(name)
+        line.name: ParameterValue(value(line.name), value_type=type(line.default))
+        for line in table()
+        if value(line.name)
     }
+    frames = {line.name: prefix + line.default for line in table() if line.name in FRAMES}
     return [
         Node(
             package="hydra_ros",
             executable="hydra_simulator",
             name="hydra_simulator",
-            namespace=value("namespace"),
-            parameters=[value("params_file"), given],
+            namespace=namespace,
+            parameters=[
+                str(parameter_file(value("params_file"))),
+                {"use_sim_time": value("use_sim_time").lower() == "true"},
+                {**(frames if prefix else {}), **given},
+            ],
             arguments=["--ros-args", "--log-level", value("log_level")],
             output="screen",
+            emulate_tty=True,
+            respawn=value("respawn").lower() == "true",
+            respawn_delay=2.0,
         )
     ]
 
@@ -53,21 +76,19 @@ def start_node(context: LaunchContext) -> list[Node]:
 def generate_launch_description() -> LaunchDescription:
     # Images need more than the middleware's defaults; a user's own profile stays in force.
     use_dds_profile()
-    default_file = os.path.join(get_package_share_directory("hydra_ros"), "config", "default.yaml")
     return LaunchDescription(
         [
-            DeclareLaunchArgument(
-                "namespace", default_value="", description="Namespace of the node and its topics."
-            ),
-            DeclareLaunchArgument(
-                "params_file", default_value=default_file, description="Parameter file."
-            ),
-            DeclareLaunchArgument(
-                "log_level", default_value="info", description="debug, info, warn, error or fatal."
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, default, description in ARGUMENTS
             ),
             *(
-                DeclareLaunchArgument(name, default_value="", description=description)
-                for name, _, description in PARAMETERS
+                DeclareLaunchArgument(
+                    line.name,
+                    default_value="",
+                    description=f"{line.description} Empty: as in params_file.",
+                )
+                for line in table()
             ),
             OpaqueFunction(function=start_node),
         ]

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulator in realtime that is driven: `ros2 launch hydra_ros demo.launch.py drive:=keyboard`.
+
+It starts simulator.launch.py and teleop.launch.py, and RViz where ``rviz:=true`` asks for it.
+All of it ends as soon as one of the processes does (key q in teleop, or Ctrl-C).
+"""
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from hydra_ros.environment import share_folder
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+# Argument, default, description.
+ARGUMENTS = (
+    ("namespace", "", "Namespace of everything."),
+    ("drive", "scripted", "scripted (look away and come back), keyboard, joystick or none."),
+    ("rviz", "false", "Start RViz with hydra_ros' layout: true or false."),
+    ("params_file", "realtime.yaml", "Parameter file of the simulator, as simulator.launch.py's."),
+    ("model", "", "Weights: 'default' or a model folder. Empty: as in params_file."),
+    ("device", "", "Device the model runs on. Empty: as in params_file."),
+    ("seed", "", "Seed of the procedural world. Empty: as in params_file."),
+)
+
+
+def start_all(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    def include(name: str, arguments: dict[str, str]) -> GroupAction:
+        source = PythonLaunchDescriptionSource(str(share_folder("launch", name)))
+        # In a group: arguments of one launch file must not reach the next.
+        return GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])
+
+    namespace = value("namespace").strip("/")
+    of_simulator = {
+        name: value(name) for name in ("namespace", "params_file", "model", "device", "seed")
+    }
+    if value("drive") in ("keyboard", "joystick"):
+        of_simulator["log_level"] = "warn"  # teleop draws on the same screen
+    entities: list[LaunchDescriptionEntity] = [include("simulator.launch.py", of_simulator)]
+    if value("drive") != "none":
+        of_teleop = {"namespace": namespace, "input": value("drive")}
+        entities.append(include("teleop.launch.py", of_teleop))
+    if value("rviz").lower() == "true":
+        world_frame = f"{namespace}/map" if namespace else "map"
+        entities.append(
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                namespace=namespace,
+                arguments=["-d", str(share_folder("config", "hydra.rviz")), "-f", world_frame],
+            )
+        )
+    return entities
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, default, description in ARGUMENTS
+            ),
+            OpaqueFunction(function=start_all),
+            RegisterEventHandler(OnProcessExit(on_exit=[EmitEvent(event=Shutdown())])),
+        ]
+    )

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hydra_teleop`` in a process of its own: typed at through a pseudo-terminal, heard over DDS."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import rclpy
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from sensor_msgs.msg import Joy
+from system.simulator import wait_until
+
+COMMAND = [sys.executable, "-m", "hydra_ros.teleop.node", "--ros-args"]
+
+
+class Typist:
+    """A terminal with teleop in it, and what it shows."""
+
+    def __init__(self, namespace: str, *, stdin_is_terminal: bool = True, **parameters) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.slave = slave
+        self.before = termios.tcgetattr(slave)
+        arguments = ["-r", f"__ns:={namespace}"]
+        for name, value in parameters.items():
+            arguments += ["-p", f"{name}:={value}"]
+
+        def take_terminal() -> None:
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=slave if stdin_is_terminal else subprocess.DEVNULL,
+            stdout=slave,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=take_terminal,
+            env={**os.environ, "TERM": "xterm"},
+        )
+        self.screen = b""
+        self._closing = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def hold(self, key: bytes, until, what: str) -> None:
+        """Repeat a key as a terminal does until a condition holds."""
+
+        def done() -> bool:
+            self.type(key)
+            time.sleep(0.03)
+            return until()
+
+        wait_until(done, what)
+
+    def close(self) -> None:
+        """Close the terminal under the process."""
+        self._closing = True
+        self._reader.join(5)
+        os.close(self.slave)
+        os.close(self._master)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._closing = True
+        self._reader.join(5)
+        for descriptor in (self._master, self.slave):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._closing:
+                # No read may be under way when the terminal is closed: it would keep it open.
+                if select.select([self._master], [], [], 0.05)[0]:
+                    self.screen += os.read(self._master, 4096)
+
+
+@pytest.fixture(scope="module")
+def listener():
+    """What arrives on the command topics of every namespace used here."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("listener", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+
+    def listen(kind: type, topic: str) -> list:
+        received: list = []
+        node.create_subscription(kind, topic, received.append, 100)
+        return received
+
+    yield SimpleNamespace(listen=listen, node=node)
+    rclpy.shutdown(context=context)
+    thread.join(10)
+
+
+@contextlib.contextmanager
+def teleop(namespace: str, **options):
+    typist = Typist(namespace, **options)
+    try:
+        wait_until(lambda: b"now" in typist.screen or typist.process.poll() is not None, "screen")
+        yield typist
+    finally:
+        typist.end()
+
+
+@pytest.fixture(scope="module")
+def driven(listener):
+    """One teleop that most tests type at, and the twists that it sends."""
+    twists = listener.listen(Twist, "/typed/cmd_vel")
+    with teleop(
+        "/typed", linear_speed=0.5, linear_acceleration=1.0, max_linear_speed=0.6
+    ) as typist:
+        typist.hold(b"d", lambda: len(twists) > 5, "listener")
+        wait_until(lambda: not twists[-1].linear.y, "standstill", 10)
+        typist.twists = twists
+        yield typist
+
+
+def test_it_shows_the_keys_and_the_state(driven):
+    assert b"forward, back" in driven.screen
+    assert b"speed 0.50 m/s" in driven.screen
+
+
+def test_a_held_key_accelerates_to_its_speed_and_a_release_stops_with_one_zero(driven):
+    twists = driven.twists
+    twists.clear()
+    driven.hold(b"w", lambda: twists and twists[-1].linear.x == 0.5, "full speed")
+    speeds = [twist.linear.x for twist in twists]
+    assert np.diff([0.0, *speeds]).max() <= 1.0 / 15 + 1e-9
+    wait_until(lambda: twists[-1].linear.x == 0.0, "standstill", 10)
+    count = len(twists)
+    time.sleep(0.5)
+    assert len(twists) == count  # in lockstep each message would be a frame
+    assert sum(twist.linear.x == 0.0 for twist in twists) == 1
+
+
+def test_a_single_press_is_bridged_to_the_first_repeat(driven):
+    driven.twists.clear()
+    started = time.monotonic()
+    driven.type(b"\x1b[D")
+    wait_until(lambda: driven.twists and driven.twists[-1].angular.z == 0.0, "standstill", 10)
+    assert time.monotonic() - started > 0.6
+    assert max(twist.angular.z for twist in driven.twists) == 0.5
+
+
+def test_space_stops_at_once(driven):
+    twists = driven.twists
+    twists.clear()
+    driven.hold(b"w", lambda: twists and twists[-1].linear.x == 0.5, "full speed")
+    driven.type(b" ")
+    wait_until(lambda: twists[-1].linear.x == 0.0, "standstill", 10)
+    assert twists[-2].linear.x == 0.5
+
+
+def test_speed_keys_stay_below_the_limit(driven):
+    driven.type(b"+++")
+    wait_until(lambda: b"speed 0.60 m/s" in driven.screen, "limit")
+    driven.type(b"-" * 5)
+    wait_until(lambda: b"speed 0.20 m/s" in driven.screen, "lower speed")
+
+
+def test_q_ends_it_and_puts_the_terminal_back(listener):
+    twists = listener.listen(TwistStamped, "/quit/cmd_vel")
+    with teleop("/quit", output="twist_stamped") as typist:
+        typist.hold(b"w", lambda: len(twists) > 2, "twists")
+        assert twists[-1].header.stamp.sec > 0
+        assert not termios.tcgetattr(typist.slave)[3] & termios.ECHO
+        typist.type(b"q")
+        assert typist.process.wait(20) == 0
+        assert termios.tcgetattr(typist.slave) == typist.before
+        wait_until(lambda: twists[-1].twist.linear.x == 0.0, "last word to stop", 10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_puts_the_terminal_back_too(number):
+    # Without a terminal as standard input, as under `ros2 launch`: it takes that of the session.
+    with teleop("/signalled", stdin_is_terminal=False) as typist:
+        typist.process.send_signal(number)
+        assert typist.process.wait(20) == 0
+        assert termios.tcgetattr(typist.slave) == typist.before
+
+
+def test_a_terminal_that_closes_ends_it_with_3():
+    with teleop("/closed") as typist:
+        typist.close()
+        assert typist.process.wait(20) == 3
+
+
+def test_without_a_terminal_it_is_one_line_and_exit_code_3():
+    done = subprocess.run(
+        COMMAND, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True
+    )
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("hydra_teleop: there is no terminal")
+
+
+def test_a_wrong_parameter_is_one_line_and_exit_code_2():
+    done = subprocess.run(
+        [*COMMAND, "-p", "output:=sideways"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 2
+    assert "sideways" in done.stderr and "twist_stamped" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_joystick_gives_poses_and_is_stopped_when_it_falls_silent(listener):
+    poses = listener.listen(PoseStamped, "/stick/pose_cmd")
+    publisher = listener.node.create_publisher(Joy, "/stick/joy", 10)
+    arguments = ["-r", "__ns:=/stick", "-p", "input:=joystick", "-p", "output:=pose"]
+    process = subprocess.Popen([*COMMAND, *arguments], stdin=subprocess.DEVNULL)
+    message = Joy(axes=[0.0, 1.0, 0.0, 0.0, 0.0], buttons=[0, 0, 0, 0, 1])
+    try:
+
+        def moving() -> bool:
+            publisher.publish(message)
+            time.sleep(0.05)
+            return poses and poses[-1].pose.position.x > 0.5 / 15 - 1e-6
+
+        wait_until(moving, "forward motion")
+        assert poses[-1].header.frame_id == "camera_link"
+        wait_until(lambda: poses[-1].pose.position.x == 0.0, "standstill", 10)
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
