@@ -7,6 +7,7 @@ Topics, services and transitions are wired here; what they do is in the modules 
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 import time
 from concurrent.futures import Future, wait
@@ -301,6 +302,8 @@ def main(args: list[str] | None = None) -> int:
         if rclpy.ok():
             raise
     finally:
+        # Under `ros2 launch`, Ctrl-C comes twice: from the terminal and from the launch tool.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node:
             node.close()
             node.destroy_node()

@@ -172,6 +172,12 @@ def status_line(teleop: Teleop) -> str:
     )
 
 
+def _ignore_further_interrupts() -> None:
+    # Under `ros2 launch`, Ctrl-C comes twice: from the terminal and from the launch tool.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _terminal_closed(_number: int, _frame: object) -> None:
     raise NoTerminal("the terminal was closed")
 
@@ -186,11 +192,13 @@ def _run(node: Node, settings: TeleopSettings, context: ExitStack) -> None:
     executor.add_node(node)
     teleop = Teleop(node, settings)
     # Whatever ends it, the last thing said is to stop.
-    context.callback(lambda: rclpy.ok() and teleop.stop())
+    context.callback(teleop.stop)
     if settings.input == "keyboard":
         terminal = context.enter_context(Terminal())
+        context.callback(_ignore_further_interrupts)
         drive_by_keys(teleop, settings, terminal, lambda: executor.spin_once(timeout_sec=0.0))
         return
+    context.callback(_ignore_further_interrupts)
 
     def spin() -> None:
         executor.spin_once(timeout_sec=0.25 / settings.rate)
