@@ -196,8 +196,8 @@ def check_video() -> Finding:
         back, _ = read_video(path)
     if len(back) != len(frames):
         return Finding("warn", f"{len(frames)} frames were written, {len(back)} read back")
-    if codec != "avc1":
-        hint = "browsers do not play it; OpenCV found no H.264 encoder"
+    if codec != "libx264":
+        hint = "browsers do not play it; install PyAV (pip install av) for H.264"
         return Finding("warn", f"videos are written as {codec}", hint)
     return Finding("ok", f"videos are written as {codec}")
 

@@ -3,8 +3,10 @@
 
 import math
 import os
+import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -33,6 +35,23 @@ def test_what_is_written_is_read_again(tmp_path, name):
     assert fps == pytest.approx(15.0)
     assert again.dtype == np.uint8 and again.shape == frames.shape
     assert psnr(frames, again) > 28  # lossy, and red is not blue
+
+
+def test_an_mp4_is_h264_which_browsers_play(tmp_path):
+    assert write_video(tmp_path / "clip.mp4", moving_square(), 15.0) == "libx264"
+    with av.open(tmp_path / "clip.mp4") as file:
+        assert file.streams.video[0].codec_context.name == "h264"
+        assert file.streams.video[0].codec_context.pix_fmt == "yuv420p"
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm"])
+def test_without_pyav_opencv_writes(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "av", None)
+    frames = moving_square()
+    write_video(tmp_path / name, frames, 15.0)
+    again, fps = read_video(tmp_path / name)
+    assert fps == pytest.approx(15.0)
+    assert psnr(frames, again) > 28
 
 
 def test_folders_are_made_and_odd_sizes_padded(tmp_path):
