@@ -1,28 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named states of a world: kept in memory, and on disk where they are to outlive the node.
 
-On disk a state is a folder NAME in the states folder, with what the world wrote in ``world/``
-and the facts of it in ``about.json``. It is written under another name and renamed when it is
-whole, so that a state which can be seen is complete.
+On disk a state is a folder NAME in the states folder, as ``hydra_model.state_files`` writes it:
+``state.json`` comes last and says what is complete.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-WORLD, ABOUT = "world", "about.json"
-FORMAT = 1
 
 
 class StateError(ValueError):
@@ -89,21 +86,25 @@ def check_name(name: str) -> str:
     return name
 
 
+class StateFiles(Protocol):
+    """How snapshots are written and read, by any thread; every failure is a ``ValueError``."""
+
+    def write(self, folder: Path, snapshot: Any, about: dict[str, Any]) -> None:
+        """Write a snapshot in place of the one that the folder may hold; all or nothing."""
+
+    def read(self, folder: Path) -> Any:
+        """Return the snapshot in a folder."""
+
+    def read_facts(self, folder: Path) -> dict[str, Any]:
+        """Return what is known of it: time, pose, model, memory_frames, memory_bytes, about."""
+
+
 class StateStore:
-    """Keeps states by name; may be called from any thread.
+    """Keeps states by name, in memory and in ``folder``; may be called from any thread."""
 
-    Args:
-        folder: where persistent states are.
-        write: writes a snapshot into a folder.
-        read: returns the snapshot in a folder, or raises ``ValueError`` saying what is wrong.
-    """
-
-    def __init__(
-        self, folder: Path, write: Callable[[Path, Any], None], read: Callable[[Path], Any]
-    ) -> None:
+    def __init__(self, folder: Path, files: StateFiles) -> None:
         self.folder = folder
-        self._write = write
-        self._read = read
+        self._files = files
         self._lock = threading.RLock()
         self._in_memory: dict[str, SavedState] = {}
 
@@ -120,7 +121,7 @@ class StateStore:
                     f"there is a state {name!r} already; set overwrite, or take another name"
                 )
             if state.facts.persistent:
-                self._write_whole(state)
+                self._write(state)
             elif self._on_disk(name):
                 self._remove(name)
             self._in_memory[name] = state
@@ -136,12 +137,10 @@ class StateStore:
             if check_name(name) in self._in_memory:
                 return self._in_memory[name]
             path = self._checked_folder(name)
-            facts = self._facts(path)
             try:
-                snapshot = self._read(path / WORLD)
-            except (OSError, ValueError) as error:
+                return SavedState(facts=self._facts(path), snapshot=self._files.read(path))
+            except ValueError as error:
                 raise StateError(f"state {name!r} cannot be used: {error}") from error
-            return SavedState(facts=facts, snapshot=snapshot)
 
     def list(self) -> list[StateFacts]:
         """Return the facts of all states, oldest first; what is no state of ours is left out."""
@@ -170,18 +169,7 @@ class StateStore:
     # --- Disk ---
 
     def _on_disk(self, name: str) -> bool:
-        path = self.folder / name
-        self._finish_replacement(name)
-        return path.is_symlink() or path.exists()
-
-    def _finish_replacement(self, name: str) -> None:
-        """Bring back a state whose replacement ended between its two renames."""
-        old = self._hidden(name, "old")
-        if old.is_dir() and not (self.folder / name).exists():
-            os.replace(old, self.folder / name)
-
-    def _hidden(self, name: str, what: str) -> Path:
-        return self.folder / f".{name}.{what}"
+        return os.path.lexists(self.folder / name)
 
     def _checked_folder(self, name: str) -> Path:
         if not self._on_disk(name):
@@ -199,76 +187,45 @@ class StateStore:
         if not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
-            hidden = re.fullmatch(r"\.(.+)\.old", path.name)
-            name = hidden[1] if hidden else path.name
-            if not NAME.fullmatch(name):
-                continue
-            try:
-                yield self._facts(self._checked_folder(name))
-            except (StateError, OSError):
-                continue  # junk, or half of a state: loading it says what is wrong
+            if NAME.fullmatch(path.name):
+                # Junk, or half of a state, is left out: loading it says what is wrong.
+                with suppress(ValueError, OSError):
+                    yield self._facts(self._checked_folder(path.name))
 
     def _facts(self, path: Path) -> StateFacts:
+        facts = self._files.read_facts(path)
         try:
-            about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-            if about["format"] != FORMAT:
-                raise ValueError(f"its format is {about['format']}, accepted is {FORMAT}")
-            pose = np.array(about["pose"], dtype=np.float64)
-            if pose.shape != (4, 4) or not np.isfinite(pose).all():
-                raise ValueError("its pose is no 4x4 matrix of finite numbers")
             return StateFacts(
                 name=path.name,
-                time=float(about["time"]),
-                memory_frames=int(about["memory_frames"]),
-                memory_bytes=int(about["memory_bytes"]),
-                pose=pose,
-                model=str(about["model"]),
-                world=str(about["world"]),
-                saved_at=int(about["saved_at"]),
+                time=float(facts["time"]),
+                memory_frames=int(facts["memory_frames"]),
+                memory_bytes=int(facts["memory_bytes"]),
+                pose=np.array(facts["pose"], dtype=np.float64).reshape(4, 4),
+                model=str(facts["model"]),
+                world=str(facts["about"]["world"]),
+                saved_at=int(facts["about"]["saved_at"]),
                 persistent=True,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StateError(
-                f"{path} is not a whole state; it was written only in part, or by something "
-                f"else: {error}"
-            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not say what it is: {error!r}") from error
 
-    def _write_whole(self, state: SavedState) -> None:
+    def _write(self, state: SavedState) -> None:
         facts = state.facts
-        partial, old = self._hidden(facts.name, "partial"), self._hidden(facts.name, "old")
         path = self.folder / facts.name
         if self._on_disk(facts.name):
             self._check_ours(path)
-        about = {
-            "format": FORMAT,
-            "time": facts.time,
-            "memory_frames": facts.memory_frames,
-            "memory_bytes": facts.memory_bytes,
-            "pose": facts.pose.tolist(),
-            "model": facts.model,
-            "world": facts.world,
-            "saved_at": facts.saved_at,
-        }
+        about = {"world": facts.world, "saved_at": facts.saved_at}
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            self._write(partial / WORLD, state.snapshot)
-            (partial / ABOUT).write_text(json.dumps(about), encoding="utf-8")
-            shutil.rmtree(old, ignore_errors=True)
-            if path.exists():
-                os.replace(path, old)
-            os.replace(partial, path)
-        except Exception as error:  # the disk, or whatever the world's writer raises
-            shutil.rmtree(partial, ignore_errors=True)
-            self._finish_replacement(facts.name)
+            self._files.write(path, state.snapshot, about)
+        except (OSError, ValueError) as error:
             raise StateError(
                 f"state {facts.name!r} cannot be written to {self.folder}: {error}"
             ) from error
-        shutil.rmtree(old, ignore_errors=True)
 
     def _check_ours(self, path: Path) -> None:
         """Refuse to replace or remove what is not a state: a user's files are not ours."""
-        if path.is_symlink() or not ((path / ABOUT).is_file() or (path / WORLD).is_dir()):
+        written = ("state.json", "memory-*.safetensors")
+        if path.is_symlink() or not any(True for name in written for _ in path.glob(name)):
             raise StateError(f"{path} is no state; it is left as it is")
 
     def _remove(self, name: str) -> None:

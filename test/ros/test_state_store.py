@@ -1,26 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
-import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from hydra_model.conditioning import latent_shape
+from hydra_model.latent_store import LatentStore
+from hydra_model.memory import Latents, MemoryBank, Segment
+from hydra_model.state import State
+from hydra_model.state_files import load_state, read_facts, save_state
 from hydra_ros.state_store import SavedState, StateError, StateFacts, StateStore, default_folder
+from small_models import CONFIG
+
+POSE = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def write(folder: Path, snapshot: SimpleNamespace) -> None:
-    folder.mkdir()
-    (folder / "tensors").write_text(snapshot.tensors)
+class Files:
+    """The world's own files, of snapshots without a model."""
+
+    full = False
+
+    def write(self, folder: Path, snapshot: State, about: dict) -> None:
+        if self.full:
+            folder.mkdir(parents=True, exist_ok=True)
+            Path("/dev/full").write_text("latents")
+        save_state(folder, snapshot, CONFIG, "weights", about)
+
+    def read(self, folder: Path) -> State:
+        device, store = torch.device("cpu"), LatentStore()
+        return load_state(folder, CONFIG, "weights", device=device, store=store)
+
+    read_facts = staticmethod(read_facts)
 
 
-def read(folder: Path) -> SimpleNamespace:
-    return SimpleNamespace(tensors=(folder / "tensors").read_text())
-
-
-def open_store(folder: Path, write=write) -> StateStore:
-    return StateStore(folder, write, read)
+def open_store(folder: Path) -> StateStore:
+    return StateStore(folder, Files())
 
 
 @pytest.fixture
@@ -28,18 +44,24 @@ def store(tmp_path):
     return open_store(tmp_path / "states")
 
 
-def state(name: str = "start", tensors: str = "latents", **changes) -> SavedState:
-    facts = StateFacts(
-        name=name, time=2.5, memory_frames=20, memory_bytes=1000, pose=np.eye(4), model="small",
-        world="procedural world 3", saved_at=1, persistent=False,
+def state(name: str = "start", prompt: str = "", **changes) -> SavedState:
+    segment = Segment(
+        Latents(torch.ones(latent_shape(CONFIG, 5))), np.tile(np.eye(4), (5, 1, 1)),
+        np.arange(5.0), "observed",
     )  # fmt: skip
-    return SavedState(
-        facts=dataclasses.replace(facts, **changes), snapshot=SimpleNamespace(tensors=tensors)
-    )
+    snapshot = State(
+        memory=MemoryBank([segment]), pose=POSE, time=2.5, seed=3, chunks=1, prompt=prompt,
+        fov_x=1.0,
+    )  # fmt: skip
+    facts = StateFacts(
+        name=name, time=2.5, memory_frames=5, memory_bytes=segment.latents.bytes, pose=POSE,
+        model=CONFIG.name, world="procedural world 3", saved_at=1, persistent=False,
+    )  # fmt: skip
+    return SavedState(facts=dataclasses.replace(facts, **changes), snapshot=snapshot)
 
 
-def on_disk(name: str = "start", tensors: str = "latents", **changes) -> SavedState:
-    return state(name, tensors, persistent=True, **changes)
+def on_disk(name: str = "start", prompt: str = "", **changes) -> SavedState:
+    return state(name, prompt, persistent=True, **changes)
 
 
 def names(store: StateStore) -> list[str]:
@@ -54,14 +76,16 @@ def test_a_state_in_memory_is_the_snapshot_itself_and_leaves_nothing_on_disk(sto
 
 
 def test_a_persistent_state_is_there_after_a_restart(store):
-    pose = np.diag([1.0, -1.0, -1.0, 1.0])
-    store.save(on_disk(pose=pose))
+    kept = on_disk(prompt="a dog")
+    store.save(kept)
     again = open_store(store.folder)
     loaded = again.load("start")
-    assert loaded.snapshot.tensors == "latents"
-    assert loaded.facts.time == 2.5 and loaded.facts.world == "procedural world 3"
-    assert loaded.facts.persistent
-    np.testing.assert_array_equal(loaded.pose, pose)
+    assert loaded.snapshot.prompt == "a dog" and loaded.seed == 3
+    for field in dataclasses.fields(StateFacts):
+        np.testing.assert_array_equal(
+            getattr(loaded.facts, field.name), getattr(kept.facts, field.name)
+        )
+    assert [facts.memory_bytes for facts in again.list()] == [kept.facts.memory_bytes]
 
 
 def test_states_are_listed_oldest_first_wherever_they_are(store):
@@ -72,21 +96,21 @@ def test_states_are_listed_oldest_first_wherever_they_are(store):
 
 
 def test_a_name_is_taken_until_overwrite_is_set(store):
-    store.save(state(tensors="old"))
+    store.save(state(prompt="old"))
     with pytest.raises(StateError, match="there is a state 'start' already; set overwrite"):
-        store.save(state(tensors="new"))
-    store.save(state(tensors="new"), overwrite=True)
-    assert store.load("start").snapshot.tensors == "new"
+        store.save(state(prompt="new"))
+    store.save(state(prompt="new"), overwrite=True)
+    assert store.load("start").snapshot.prompt == "new"
     open_store(store.folder).save(on_disk("kept"))
     with pytest.raises(StateError, match="already"):
         store.save(state("kept"))
 
 
 def test_a_persistent_state_is_replaced_whole(store):
-    store.save(on_disk(tensors="old"))
-    store.save(on_disk(tensors="new"), overwrite=True)
-    assert open_store(store.folder).load("start").snapshot.tensors == "new"
-    store.save(state(tensors="in memory"), overwrite=True)
+    store.save(on_disk(prompt="old"))
+    store.save(on_disk(prompt="new"), overwrite=True)
+    assert open_store(store.folder).load("start").snapshot.prompt == "new"
+    store.save(state(prompt="in memory"), overwrite=True)
     assert names(open_store(store.folder)) == []
 
 
@@ -133,7 +157,7 @@ def test_an_unknown_state_is_refused_with_the_names_of_those_that_are(store):
 def test_junk_in_the_folder_is_no_state_and_is_left_alone(store):
     store.save(on_disk())
     outside = store.folder.parent / "outside"
-    open_store(outside).save(on_disk("start"))
+    open_store(outside).save(on_disk())
     (store.folder / "notes.txt").write_text("mine")
     (store.folder / "pictures").mkdir()
     (store.folder / "link").symlink_to(outside / "start")
@@ -149,71 +173,61 @@ def test_junk_in_the_folder_is_no_state_and_is_left_alone(store):
             again.save(on_disk(name), overwrite=True)
         with pytest.raises(StateError, match="is no state; it is left as it is"):
             again.delete(name)
-    assert (outside / "start" / "about.json").exists()
+    assert (outside / "start" / "state.json").exists()
 
 
 def test_a_link_inside_a_state_is_refused(store):
     store.save(on_disk())
     secret = store.folder.parent / "secret"
     secret.write_text("secret")
-    tensors = store.folder / "start" / "world" / "tensors"
-    tensors.unlink()
-    tensors.symlink_to(secret)
+    facts = store.folder / "start" / "state.json"
+    facts.unlink()
+    facts.symlink_to(secret)
     with pytest.raises(StateError, match="symbolic link"):
         open_store(store.folder).load("start")
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "words"),
+    ("pattern", "text", "words"),
     [
-        ("about.json", None, "not a whole state"),
-        ("about.json", '{"format": 1, "ti', "not a whole state"),
-        ("about.json", json.dumps({"format": 9}), "its format is 9, accepted is 1"),
-        ("world/tensors", None, "state 'start' cannot be used"),
+        ("state.json", None, "holds no readable state"),
+        ("state.json", '{"format": 2, "ti', "holds no readable state"),
+        ("memory-*", None, "holds no readable state"),
+        ("memory-*", "cut short", "was cut short"),
     ],
 )
-def test_a_half_written_state_is_refused_and_can_be_deleted(store, file, text, words):
+def test_a_half_written_state_is_refused_and_can_be_deleted(store, pattern, text, words):
     store.save(on_disk())
-    path = store.folder / "start" / file
+    (path,) = (store.folder / "start").glob(pattern)
     path.unlink() if text is None else path.write_text(text)
     again = open_store(store.folder)
-    with pytest.raises(StateError, match=words):
+    assert names(again) == []
+    with pytest.raises(StateError, match=f"state 'start' cannot be used: .*{words}"):
         again.load("start")
     again.delete("start")
     assert list(store.folder.iterdir()) == []
 
 
-def test_a_write_that_was_cut_off_is_no_state(store):
-    store.save(on_disk())
-    (store.folder / "start").rename(store.folder / ".start.partial")
-    again = open_store(store.folder)
-    assert names(again) == []
-    again.save(on_disk(tensors="new"))
-    assert again.load("start").snapshot.tensors == "new"
-    assert [path.name for path in store.folder.iterdir()] == ["start"]
+def test_a_state_of_other_weights_is_refused(store):
+    save_state(store.folder / "other", state().snapshot, CONFIG, "retrained", {})
+    with pytest.raises(StateError, match="does not say what it is"):
+        store.load("other")
+    about = {"world": "", "saved_at": 1}
+    save_state(store.folder / "other", state().snapshot, CONFIG, "retrained", about)
+    assert names(store) == ["other"]
+    with pytest.raises(StateError, match="of other weights"):
+        store.load("other")
 
 
-def test_a_replacement_that_was_cut_off_leaves_the_old_state(store):
-    store.save(on_disk())
-    (store.folder / "start").rename(store.folder / ".start.old")
-    assert names(open_store(store.folder)) == ["start"]
-
-
-def test_a_full_disk_is_an_error_that_leaves_the_old_state(store):
-    def write_to_full_disk(folder: Path, snapshot: object) -> None:
-        folder.mkdir()
-        (folder / "tensors").symlink_to("/dev/full")
-        (folder / "tensors").write_text("latents")
-
-    store.save(on_disk())
-    full = open_store(store.folder, write_to_full_disk)
-    with pytest.raises(StateError, match=r"state 'start' cannot be written.* No space left"):
-        full.save(on_disk(), overwrite=True)
-    with pytest.raises(StateError, match="No space left"):
-        full.save(on_disk("other"))
-    assert names(full) == ["start"]
-    assert open_store(store.folder).load("start").snapshot.tensors == "latents"
-    assert [path.name for path in store.folder.iterdir()] == ["start"]
+def test_a_full_disk_is_an_error_that_leaves_the_old_state(store, monkeypatch):
+    store.save(on_disk(prompt="old"))
+    monkeypatch.setattr(Files, "full", True)
+    for name in ("start", "other"):
+        with pytest.raises(StateError, match=rf"'{name}' cannot be written.* No space left"):
+            store.save(on_disk(name, prompt="new"), overwrite=True)
+    assert store.load("start").snapshot.prompt == "old"
+    assert names(store) == ["start"]
+    assert open_store(store.folder).load("start").snapshot.prompt == "old"
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
