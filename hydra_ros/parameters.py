@@ -14,77 +14,13 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hydra_ros.parameter import Parameter, parameter
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.node import Node
     from rclpy.parameter import Parameter as RosParameter
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One line of the table; ``minimum`` and ``maximum`` include their values."""
-
-    name: str = ""
-    default: bool | int | float | str = 0
-    description: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    read_only: bool = False
-
-    @property
-    def type_name(self) -> str:
-        """Type as ROS calls it."""
-        names = {bool: "bool", int: "int", float: "double", str: "string"}
-        return names[type(self.default)]
-
-    @property
-    def accepted(self) -> str:
-        """Accepted values in words, "" where the type says all."""
-        if self.choices:
-            return ", ".join(self.choices)
-        if self.minimum is None:
-            return ""
-        if self.maximum is None:
-            return f"{self.minimum} or more"
-        return f"{self.minimum} to {self.maximum}"
-
-    def check(self, value: Any) -> str | None:
-        """Return why a value is refused, None where it is accepted."""
-        if self.choices and value not in self.choices:
-            return f"{self.name} is {value!r}; accepted: {', '.join(self.choices)}"
-        if self.minimum is not None and not value >= self.minimum:
-            return f"{self.name} is {value}; accepted: {self.accepted}"
-        if self.maximum is not None and not value <= self.maximum:
-            return f"{self.name} is {value}; accepted: {self.accepted}"
-        if self.name == "chunk_frames" and value != 0 and value % 4 != 1:
-            return f"chunk_frames is {value}; accepted: 0 or 1 + 4 k (1, 5, 9, ... 17, ... 77)"
-        return None
-
-    def descriptor(self) -> ParameterDescriptor:
-        """Return the ROS descriptor."""
-        from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-
-        message = ParameterDescriptor(
-            name=self.name, description=self.description, read_only=self.read_only
-        )
-        message.additional_constraints = f"accepted: {self.accepted}" if self.choices else ""
-        if self.minimum is not None and self.maximum is not None:
-            limits = {"from_value": self.minimum, "to_value": self.maximum}
-            if isinstance(self.default, float):
-                message.floating_point_range = [FloatingPointRange(**limits)]
-            else:
-                message.integer_range = [IntegerRange(**limits)]
-        return message
-
-
-def parameter(default: Any, description: str, **options: Any) -> Any:
-    """Return the dataclass field of a parameter; ``options`` are those of ``Parameter``."""
-    description = " ".join(textwrap.dedent(description).split())
-    line = Parameter(default=default, description=description, **options)
-    return dataclasses.field(default=default, metadata={"parameter": line})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +63,8 @@ class Settings:
     start_source: str = parameter(
         "procedural",
         """World started on the first activation and by a reset without a source: 'procedural',
-        the name of a clip in clips_folder, or 'none' (activation starts no world).""",
+        the name of a clip in clips_folder, 'state:NAME' for a saved state, or 'none' (activation
+        starts no world).""",
     )
     seed: int = parameter(
         0,
@@ -145,6 +82,22 @@ class Settings:
         "",
         """Folder of the clips a reset may name: NAME.mp4 with camNAME.json (and a line of
         caption.txt), or a folder NAME. Empty: no clips.""",
+    )
+    states_folder: str = parameter(
+        "",
+        """Folder of the states that outlive the node. Empty: hydra_ros/states in ROS's home
+        ($ROS_HOME, else ~/.ros).""",
+        read_only=True,
+    )
+    autosave: bool = parameter(
+        False,
+        """Keep the state 'autosave' in states_folder up to date, chunk by chunk.""",
+    )
+    resume: bool = parameter(
+        False,
+        """On the first activation go on from the state 'autosave', if there is one, instead of
+        start_source.""",
+        read_only=True,
     )
     chunk_frames: int = parameter(
         0,

@@ -17,11 +17,11 @@ DOCUMENTS = [
 
 
 def test_the_table_of_parameters_is_the_generated_one():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     table = re.search(
         r"<!-- parameters: begin [^\n]*-->\n(.*?)<!-- parameters: end -->", text, re.DOTALL
     )
-    assert table, "README.md has lost the marks around its table of parameters"
+    assert table, "docs/parameters.md has lost the marks around its table of parameters"
     # To renew it: python -m hydra_ros.parameters
     assert table.group(1) == parameters.as_markdown()
 
