@@ -106,7 +106,7 @@ class LockstepPlanner:
     def add(self, command: Command, now: float, shown: np.ndarray) -> None:
         room = self.settings.max_pending_frames - self.pending_frames
         if isinstance(command, PathCommand):
-            poses = _frames_of_path(command, self._end, self._period, room)
+            poses = frames_of_path(command, self._end, self._period, room)
             self._close(self._open, self._open_commanded)
             self._close(list(poses), now)
         else:
@@ -176,7 +176,7 @@ class RealtimePlanner:
         goal = path = velocity = None
         if isinstance(command, PathCommand):
             room = self.settings.max_pending_frames
-            path = _frames_of_path(command, shown, self._period, room)
+            path = frames_of_path(command, shown, self._period, room)
         elif isinstance(command, PoseCommand):
             followed = self._goal is not None
             self._last_stamp = _check_stamp(command, self._last_stamp if followed else 0)
@@ -234,7 +234,7 @@ def _driven(
     return trajectory.drive(start, linear, angular, count, period)
 
 
-def _frames_of_path(
+def frames_of_path(
     command: PathCommand, origin: np.ndarray, period: float, room: int
 ) -> np.ndarray:
     """Return the poses [N, 4, 4] of a path's frames, refused where N is more than ``room``."""
