@@ -40,33 +40,54 @@ def revisited(
     context = torch.arange(0, context_frames, FRAME_STRIDE, device=device)
     target = torch.arange(context_frames, total, FRAME_STRIDE, device=device)
     moments = torch.cat([context, target])
+    rows, columns = sampled_pixels(height, width, device)
+    mask = torch.zeros(batch, len(target), height, width, dtype=torch.bool, device=device)
+    for b in range(batch):
+        seen = visibility(
+            camera_to_world[b, moments], depth[b, moments], ids[b, moments] == 0,
+            targets=len(target), fov_x=fov_x,
+        )  # fmt: skip
+        back = back_after_absence(seen, times[moments], len(context))
+        back &= (ids[b, target] == 0)[:, rows, columns].reshape(len(target), -1)
+        mask[b][:, rows, columns] = back.reshape(len(target), *rows.shape)
+    return target - context_frames, mask
+
+
+def sampled_pixels(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the rows and the columns of the pixels that are asked, each [R, C]."""
     offset = PIXEL_STRIDE // 2
     rows = torch.arange(offset, height, PIXEL_STRIDE, device=device)
     columns = torch.arange(offset, width, PIXEL_STRIDE, device=device)
-    focal = width / 2 / torch.tan(torch.tensor(fov_x / 2)).item()
-    mask = torch.zeros(batch, len(target), height, width, dtype=torch.bool, device=device)
     grid_y, grid_x = torch.meshgrid(rows, columns, indexing="ij")
-    for b in range(batch):
-        poses = camera_to_world[b, moments].float()
-        shown, static = depth[b, moments].float(), ids[b, moments] == 0
-        now = slice(len(context), None)
-        local = torch.stack(
-            [
-                (grid_x + 0.5 - width / 2) / focal,
-                (grid_y + 0.5 - height / 2) / focal,
-                torch.ones_like(grid_x, dtype=torch.float32),
-            ],
-            -1,
-        ).reshape(1, -1, 3)
-        ranges = shown[now][:, grid_y, grid_x].reshape(len(target), -1, 1)
-        points = (local * ranges) @ poses[now, :3, :3].mT + poses[now, None, :3, 3]  # [F, P, 3]
-        seen = torch.stack(
-            [_visible(points, poses[i], shown[i], static[i], focal) for i in range(len(moments))]
-        )  # [M, F, P]
-        back = _back_after_absence(seen, times[moments], len(context))
-        back &= static[now][:, grid_y, grid_x].reshape(len(target), -1)
-        mask[b][:, grid_y, grid_x] = back.reshape(len(target), *grid_y.shape)
-    return target - context_frames, mask
+    return grid_y, grid_x
+
+
+def visibility(
+    poses: Tensor, depth: Tensor, static: Tensor, *, targets: int, fov_x: float
+) -> Tensor:
+    """Say at which of M moments the points that the last ``targets`` of them show are visible.
+
+    ``poses`` [M, 4, 4], ``depth`` and bool ``static`` [M, H, W] of one world. Returns bool
+    [M, targets, P] for the P sampled pixels of each target frame.
+    """
+    height, width = depth.shape[1:]
+    focal = width / 2 / torch.tan(torch.tensor(fov_x / 2)).item()
+    rows, columns = sampled_pixels(height, width, depth.device)
+    poses, depth = poses.float(), depth.float()
+    local = torch.stack(
+        [
+            (columns + 0.5 - width / 2) / focal,
+            (rows + 0.5 - height / 2) / focal,
+            torch.ones_like(columns, dtype=torch.float32),
+        ],
+        -1,
+    ).reshape(1, -1, 3)
+    ranges = depth[-targets:][:, rows, columns].reshape(targets, -1, 1)
+    now = poses[-targets:]
+    points = (local * ranges) @ now[:, :3, :3].mT + now[:, None, :3, 3]  # [F, P, 3]
+    return torch.stack(
+        [_visible(points, poses[i], depth[i], static[i], focal) for i in range(len(poses))]
+    )
 
 
 def _visible(points: Tensor, pose: Tensor, depth: Tensor, static: Tensor, focal: float) -> Tensor:
@@ -89,7 +110,7 @@ def _visible(points: Tensor, pose: Tensor, depth: Tensor, static: Tensor, focal:
     return inside & same & static[row, column]
 
 
-def _back_after_absence(seen: Tensor, times: Tensor, context: int) -> Tensor:
+def back_after_absence(seen: Tensor, times: Tensor, context: int) -> Tensor:
     """Walk through the moments of ``seen`` [M, F, P] up to each target frame's own moment.
 
     Target frame f is moment ``context + f``. Returns bool [F, P].
