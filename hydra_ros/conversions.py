@@ -121,7 +121,7 @@ def time_message(nanoseconds: int) -> Time:
     return Time(sec=seconds, nanosec=rest)
 
 
-def _byte_array(data: bytes | memoryview) -> array.array:
+def byte_array(data: bytes | memoryview) -> array.array:
     # The one way of filling a uint8[] field that rclpy takes over without looking at each byte.
     values = array.array("B")
     values.frombytes(data)
@@ -132,7 +132,7 @@ def image_message(frame: np.ndarray, header: Header) -> Image:
     """Return an rgb8 image message of a frame, uint8 [H, W, 3] RGB."""
     height, width, _ = frame.shape
     message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
-    message.data = _byte_array(np.ascontiguousarray(frame).data.cast("B"))
+    message.data = byte_array(np.ascontiguousarray(frame).data.cast("B"))
     return message
 
 
@@ -154,7 +154,7 @@ def compressed_image_message(frame: np.ndarray, header: Header, quality: int) ->
     _, jpeg = cv2.imencode(".jpg", np.ascontiguousarray(frame[..., ::-1]), options)
     # The format as image_transport writes it: encoding of the raw image, codec, codec's colours.
     message = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
-    message.data = _byte_array(jpeg.tobytes())
+    message.data = byte_array(jpeg.tobytes())
     return message
 
 
