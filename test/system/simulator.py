@@ -107,6 +107,7 @@ class Client:
         self._change_state = node.create_client(ChangeState, f"{NODE}/change_state")
         self._get_state = node.create_client(GetState, f"{NODE}/get_state")
         self._set_parameters = node.create_client(SetParameters, f"{NODE}/set_parameters")
+        self._services: dict[str, Any] = {}
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
@@ -152,6 +153,13 @@ class Client:
         """Forget the frames that came so far."""
         for received in (self.images, self.compressed, self.infos, self.poses, self.clocks):
             received.clear()
+
+    def call(self, kind: type, service: str, timeout: float = 60.0, **fields: Any) -> Any:
+        """Call a private service of the node and return its response."""
+        if service not in self._services:
+            self._services[service] = self._node.create_client(kind, f"{NODE}/{service}")
+            assert self._services[service].wait_for_service(30), service
+        return self._call(self._services[service], kind.Request(**fields), timeout)
 
     def change_state(self, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
