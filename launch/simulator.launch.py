@@ -48,7 +48,7 @@ def start_node(context: LaunchContext) -> list[Node]:
     if prefix == "auto":
         prefix = f"{namespace}/" if namespace else ""
     given = {
-        line.name: ParameterValue(value(line.name), value_type=type(line.default))
+        line.name: ParameterValue(LaunchConfiguration(line.name), value_type=type(line.default))
         for line in table()
         if value(line.name)
     }

@@ -29,7 +29,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         return LaunchConfiguration(name).perform(context)
 
     given = {
-        line.name: ParameterValue(value(line.name), value_type=type(line.default))
+        line.name: ParameterValue(LaunchConfiguration(line.name), value_type=type(line.default))
         for line in table(TeleopSettings)
         if value(line.name)
     }

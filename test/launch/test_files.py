@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launch and configuration files, as far as they can be checked without the launch tooling."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hydra_ros.environment import parameter_file, share_folder
+from hydra_ros.parameters import table
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = sorted((ROOT / "launch").glob("*.launch.py"))
+OWN_NAMES = {"cpu", "gpu", "planner", "realtime"}
+TOPICS = {
+    "camera/image_raw",
+    "camera/camera_info",
+    "camera/pose",
+    "memory/markers",
+    "diagnostics",
+}
+
+
+def by_name(path: Path) -> str:
+    return path.name
+
+
+def strings_of(path: Path, keyword: str) -> set[str]:
+    """Return the strings that are given as a keyword argument anywhere in a file."""
+    return {
+        node.value.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.keyword)
+        and node.arg == keyword
+        and isinstance(node.value, ast.Constant)
+    }
+
+
+def test_there_are_launch_files():
+    assert {"simulator.launch.py", "teleop.launch.py", "demo.launch.py"} <= set(
+        map(by_name, LAUNCH)
+    )
+
+
+@pytest.mark.parametrize("path", LAUNCH, ids=by_name)
+def test_a_launch_file_starts_what_is_installed(path):
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    installed = set(re.findall(r"install_executable\((\S+)", cmake))
+    others = {"rviz2", "joy_node"}
+    assert strings_of(path, "executable") <= installed | others
+    assert strings_of(path, "package") <= {"hydra_ros", "rviz2", "joy"}
+
+
+@pytest.mark.parametrize("path", LAUNCH, ids=by_name)
+def test_a_launch_file_names_files_that_are_there(path):
+    names = re.findall(r'"([\w.]+\.(?:yaml|rviz|launch\.py))"', path.read_text(encoding="utf-8"))
+    there = {file.name for folder in ("config", "launch") for file in (ROOT / folder).iterdir()}
+    assert set(names) <= there
+
+
+@pytest.mark.parametrize("path", LAUNCH, ids=by_name)
+def test_every_argument_of_a_launch_file_is_described(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    declared = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "DeclareLaunchArgument"
+    ]
+    assert declared
+    assert all({"description"} <= {keyword.arg for keyword in call.keywords} for call in declared)
+
+
+def test_the_two_tables_of_executables_agree():
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    scripts = re.search(r"\[project.scripts\]\n(.*?)\n\n", project, re.DOTALL).group(1)
+    assert set(re.findall(r"install_executable\((\S+) (\S+)\)", cmake)) == set(
+        re.findall(r'^(\S+) = "([\w.]+):main"', scripts, re.MULTILINE)
+    )
+
+
+@pytest.mark.parametrize("name", sorted(OWN_NAMES))
+def test_a_parameter_file_names_only_what_differs_and_is_accepted(name):
+    values = yaml.safe_load(parameter_file(name).read_text(encoding="utf-8"))
+    (given,) = [node["ros__parameters"] for node in values.values()]
+    lines = {line.name: line for line in table()}
+    for key, value in given.items():
+        assert type(value) is type(lines[key].default), key
+        assert lines[key].check(value) is None
+        assert value != lines[key].default, key
+
+
+def test_every_parameter_file_is_checked():
+    assert {path.stem for path in (ROOT / "config").glob("*.yaml")} == OWN_NAMES | {"default"}
+
+
+def test_a_parameter_file_is_a_path_or_one_of_ours(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("{}")
+    assert parameter_file(str(own)) == own
+    assert parameter_file("realtime") == parameter_file("realtime.yaml")
+    assert parameter_file("realtime").parent == share_folder("config")
+    with pytest.raises(ValueError, match=r"'fast'.*cpu, default, gpu, planner, realtime"):
+        parameter_file("fast")
+
+
+def test_rviz_shows_topics_that_are_published():
+    layout = yaml.safe_load((ROOT / "config" / "hydra.rviz").read_text(encoding="utf-8"))
+    displays = layout["Visualization Manager"]["Displays"]
+    topics = {display["Topic"]["Value"] for display in displays if "Topic" in display}
+    assert topics == TOPICS - {"camera/camera_info", "diagnostics"}
+    assert layout["Visualization Manager"]["Global Options"]["Fixed Frame"] == "map"
+
+
+def test_foxglove_shows_topics_that_are_published_in_panels_that_are_laid_out():
+    text = (ROOT / "config" / "foxglove.json").read_text(encoding="utf-8")
+    layout = json.loads(text)
+    topics = set(re.findall(r'"/([a-z_/]+)[".]', text))
+    assert topics == TOPICS
+
+    def panels(part) -> set[str]:
+        if isinstance(part, str):
+            return {part}
+        return panels(part["first"]) | panels(part["second"])
+
+    assert panels(layout["layout"]) == set(layout["configById"])
+
+
+def test_the_plot_takes_values_that_diagnostics_have():
+    from std_msgs.msg import Header
+
+    from hydra_ros.diagnostics import Counters, Status, diagnostic_message
+
+    status = Status(state="running", mode="realtime", counters=Counters())
+    message = diagnostic_message(status, "/node", Header())
+    known = {pair.key for pair in message.status[0].values}
+    text = (ROOT / "config" / "foxglove.json").read_text(encoding="utf-8")
+    assert set(re.findall(r'key==\\"(\w+)\\"', text)) <= known
