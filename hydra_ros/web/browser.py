@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One browser on its WebSocket: reads what it sends, sends what it can take, ends what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from hydra_ros.web import protocol
+from hydra_ros.web.calls import CallError
+from hydra_ros.web.limits import RateLimit
+from hydra_ros.web.outbox import Outbox
+from hydra_ros.web.simulator_link import Unavailable
+
+if TYPE_CHECKING:
+    from hydra_ros.web.hub import Hub
+
+MESSAGES_PER_SECOND = 120
+MESSAGES_AT_ONCE = 240
+CALLS_AT_ONCE = 4
+CLOSING = 2.0  # s that a browser gets to take leave
+
+# Codes of our own, from the range for applications.
+STALLED = 4000
+
+
+class Closed(Exception):
+    """This browser is to be closed, with a code and a reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Browser:
+    """A connection, from the handshake to its end.
+
+    Args:
+        socket: the WebSocket, prepared.
+        hub: what it takes part in.
+        stall: seconds for which it may take and confirm nothing before it is closed.
+    """
+
+    def __init__(self, socket: web.WebSocketResponse, hub: Hub, stall: float) -> None:
+        self.outbox = Outbox()
+        self._socket = socket
+        self._hub = hub
+        self._stall = stall
+        self._something = asyncio.Event()
+        self._rate = RateLimit(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
+        self._calls: dict[int, asyncio.Task] = {}
+        self._imagining: asyncio.Task | None = None
+
+    def wake(self) -> None:
+        """Look into the outbox again."""
+        self._something.set()
+
+    async def run(self) -> Closed | None:
+        """Serve the browser until it leaves; return why it was closed, None if it left."""
+        tasks = [
+            asyncio.create_task(work())
+            for work in (self._receive, self._send, self._watch_for_stall)
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ended = [task.exception() for task in tasks if task.done()]
+        finally:
+            for task in (*tasks, *self._calls.values()):
+                task.cancel()
+            await asyncio.gather(*tasks, *self._calls.values(), return_exceptions=True)
+        for error in ended:
+            if error and not isinstance(error, Closed | ConnectionError):
+                raise error
+        return next((error for error in ended if isinstance(error, Closed)), None)
+
+    async def _receive(self) -> None:
+        async for message in self._socket:
+            if not self._rate.passes(time.monotonic()):
+                raise Closed(
+                    WSCloseCode.POLICY_VIOLATION,
+                    f"more than {MESSAGES_PER_SECOND} messages a second",
+                )
+            if message.type is not WSMsgType.TEXT:
+                raise Closed(WSCloseCode.UNSUPPORTED_DATA, "not a text message")
+            try:
+                self._take(protocol.parse(message.data))
+            except protocol.ProtocolError as error:
+                raise Closed(WSCloseCode.INVALID_TEXT, str(error)) from None
+        if self._socket.close_code == WSCloseCode.MESSAGE_TOO_BIG:
+            raise Closed(
+                WSCloseCode.MESSAGE_TOO_BIG, f"a message of more than {protocol.MAX_MESSAGE} bytes"
+            )
+        if self._socket.close_code in (WSCloseCode.PROTOCOL_ERROR, WSCloseCode.INVALID_TEXT):
+            raise Closed(self._socket.close_code, "not the WebSocket protocol")
+
+    def _take(self, message: protocol.Message) -> None:
+        match message:
+            case protocol.Acknowledge(sequence=sequence):
+                if not self.outbox.confirm(sequence):
+                    raise protocol.ProtocolError(f"sequence {sequence} was not sent")
+                self.wake()
+            case protocol.Drive(velocity=velocity):
+                self._hub.drive(self, velocity)
+            case protocol.Call(id=number, request=protocol.Cancel()):
+                if self._imagining:
+                    self._imagining.cancel()
+                self._answer(number, {"ok": True})
+            case protocol.Call(id=number, request=request):
+                self._call(number, request)
+
+    def _call(self, number: int, request: protocol.Request) -> None:
+        if number in self._calls or len(self._calls) >= CALLS_AT_ONCE:
+            raise protocol.ProtocolError(f"more than {CALLS_AT_ONCE} calls at once")
+        task = asyncio.create_task(self._perform(number, request))
+        self._calls[number] = task
+        task.add_done_callback(lambda _: self._calls.pop(number, None))
+        if isinstance(request, protocol.Imagine):
+            self._imagining = task
+
+    async def _perform(self, number: int, request: protocol.Request) -> None:
+        def progress(fields: dict[str, Any]) -> None:
+            self.outbox.put("progress", json.dumps({"type": "progress", "id": number, **fields}))
+            self.wake()
+
+        try:
+            fields, blobs = await self._hub.calls.perform(request, progress)
+        except (CallError, Unavailable) as error:
+            self._answer(number, {"ok": False, "message": str(error)})
+        except asyncio.CancelledError:
+            self._answer(number, {"ok": False, "message": "cancelled"})
+            raise
+        else:
+            self._answer(number, {"ok": True, **fields}, blobs)
+            await self._hub.refresh_states()
+
+    def _answer(
+        self, number: int, fields: dict[str, Any], blobs: list[bytes] | None = None
+    ) -> None:
+        header = {"type": "answer", "id": number, **fields}
+        self.outbox.answer(pack_or_text(header, blobs))
+        self.wake()
+
+    async def _send(self) -> None:
+        while True:
+            message = self.outbox.take(time.monotonic())
+            if message is None:
+                await self._something.wait()
+                self._something.clear()
+                continue
+            # Waits while the network's buffer is full.
+            if isinstance(message, bytes):
+                await self._socket.send_bytes(message)
+            else:
+                await self._socket.send_str(message)
+            self.outbox.sent()
+
+    async def _watch_for_stall(self) -> None:
+        while True:
+            stalled = self.outbox.stalled_for(time.monotonic())
+            if stalled >= self._stall:
+                raise Closed(STALLED, f"it took nothing for {self._stall:g} s")
+            await asyncio.sleep(max(min(self._stall - stalled, 1.0), 0.05))
+
+
+def pack_or_text(header: dict[str, Any], blobs: list[bytes] | None) -> str | bytes:
+    """Return a message as text, or packed where it has blobs."""
+    return protocol.pack(header, blobs) if blobs else json.dumps(header)
+
+
+async def take_leave(socket: web.WebSocketResponse, closed: Closed | None) -> None:
+    """Close a socket for good, also one whose other side does not listen."""
+    transport = socket.get_extra_info("transport") if not socket.closed else None
+    with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
+        code = closed.code if closed else WSCloseCode.OK
+        reason = str(closed)[:100].encode()[:123] if closed else b""
+        await asyncio.wait_for(socket.close(code=code, message=reason), CLOSING)
+    if transport is not None:
+        transport.abort()
