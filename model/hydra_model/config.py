@@ -7,7 +7,10 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+Solver = Literal["euler", "dpm++", "unipc"]
+SOLVER_NAMES = get_args(Solver)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +132,15 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """Flow-matching Euler sampler: steps, time shift, classifier-free guidance.
+    """Flow-matching sampler: steps, time shift, classifier-free guidance, and what it may spare.
 
     ``guidance_scale`` 1 means one forward per step; above 1 every step also runs the
-    ``negative_prompt``. ``round_timestep`` rounds 1000 * sigma to the transformer's number
-    type before it is embedded, as the released pipeline does in bfloat16.
+    ``negative_prompt``, where the noise share lies in ``guidance_interval`` (both ends count).
+    ``round_timestep`` rounds 1000 * sigma to the transformer's number type before it is
+    embedded, as the released pipeline does in bfloat16. ``solver`` is "euler" (first order, the
+    released one), "dpm++" or "unipc" (second order, one forward a step too). A step whose
+    velocity is estimated to have changed by less than ``cache_threshold``, relative to its
+    length, reuses the last one; 0 never does.
     """
 
     steps: int = 50
@@ -141,12 +148,20 @@ class SamplerConfig:
     guidance_scale: float = 5.0
     negative_prompt: str = ""
     round_timestep: bool = True
+    solver: Solver = "euler"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    cache_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"sampler steps is {self.steps}; at least 1 is needed")
         if self.shift <= 0:
             raise ValueError(f"sampler shift is {self.shift}; it must be above 0")
+        if self.solver not in SOLVER_NAMES:
+            accepted = ", ".join(SOLVER_NAMES)
+            raise ValueError(f"sampler solver is {self.solver!r}; accepted: {accepted}")
+        if self.cache_threshold < 0:
+            raise ValueError(f"cache_threshold is {self.cache_threshold}; accepted: 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

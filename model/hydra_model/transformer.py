@@ -145,6 +145,24 @@ class Transformer(nn.Module):
                 selections.append(selected)
         return self.unpatch(self.head(x, time))
 
+    def pair(
+        self,
+        target_latents: Tensor,
+        sigma: Tensor,
+        conditioning: Conditioning,
+        negative: Conditioning,
+        *,
+        selections: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the velocities under two conditionings, as guidance needs them.
+
+        Arguments as for ``forward``; ``selections`` are those under the first.
+        """
+        return (
+            self(target_latents, sigma, conditioning, selections=selections),
+            self(target_latents, sigma, negative),
+        )
+
     def joint_prediction(
         self,
         target_latents: Tensor,
