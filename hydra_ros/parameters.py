@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from hydra_ros.parameter import Parameter, parameter
 
+from hydra_model.sampler_presets import EXACT, SAMPLER_PRESETS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -52,6 +54,13 @@ class Settings:
         "Sampling steps per chunk; 0 takes the model's own number.",
         minimum=0,
         maximum=1000,
+        read_only=True,
+    )
+    sampler_preset: str = parameter(
+        EXACT,
+        """What sampling may spare: nothing, or more and more of its forwards (docs/performance.md).
+        sampler_steps, if given, replaces the preset's number of steps.""",
+        choices=SAMPLER_PRESETS,
         read_only=True,
     )
     autostart: bool = parameter(
@@ -125,6 +134,28 @@ class Settings:
         "Most frames that may be commanded ahead; commands beyond are dropped with a warning.",
         minimum=1,
         maximum=1_000_000,
+    )
+    max_rollout_candidates: int = parameter(
+        256,
+        "Most candidates of one rollout: paths times samples.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    rollout_batch: int = parameter(
+        0,
+        """Most candidates of a rollout computed as one batch; 0 takes 4 on a CPU and 64 on a GPU.
+        A batch that does not fit into the device's memory is halved, and in realtime it is as
+        narrow as keeps the stream's pace.""",
+        minimum=0,
+        maximum=4096,
+        read_only=True,
+    )
+    max_result_bytes: int = parameter(
+        32 * 2**20,
+        """Most bytes of pictures in a rollout's result; a goal that would return more is aborted
+        before anything is computed.""",
+        minimum=1024,
+        maximum=2**31,
     )
     max_linear_speed: float = parameter(
         2.0,
