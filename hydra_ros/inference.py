@@ -13,6 +13,7 @@ import numpy as np
 
 from hydra_model.cameras import CameraTrack, load_cameras
 from hydra_model.config import ModelConfig, SamplerConfig
+from hydra_model.sampler_presets import EXACT, sampler_preset
 from hydra_model.video import fit_frames, fitted_fov_x, read_video
 from hydra_ros import trajectory
 from hydra_ros.starting_world import Clip, ContextFormat, check_size, find_clip
@@ -124,14 +125,16 @@ def frame_poses(track: CameraTrack) -> tuple[np.ndarray | None, np.ndarray]:
     return halves[0], halves[1]
 
 
-def sampler(config: ModelConfig, *, steps: int | None, guidance: float | None) -> SamplerConfig:
-    """Return the model's sampler with what is given (not None) in place of its own."""
+def sampler(
+    config: ModelConfig, *, steps: int | None, guidance: float | None, preset: str = EXACT
+) -> SamplerConfig:
+    """Return a preset of the model's sampler with what is given (not None) in place of its own."""
     changes: dict[str, float] = {}
     if steps is not None:
         changes["steps"] = steps
     if guidance is not None:
         changes["guidance_scale"] = guidance
-    return dataclasses.replace(config.sampler, **changes)
+    return dataclasses.replace(sampler_preset(preset, config.sampler), **changes)
 
 
 def predict(world: World, case: Case, *, seed: int, progress: Callable[[int], None]) -> np.ndarray:

@@ -14,9 +14,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hydra_ros.parameter import Parameter, parameter
-
 from hydra_model.sampler_presets import EXACT, SAMPLER_PRESETS
+from hydra_ros.parameter import Parameter, parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

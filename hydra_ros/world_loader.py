@@ -19,10 +19,11 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
     """
     from hydra_model.checkpoints import load_config
     from hydra_model.resources import weights_folder
+    from hydra_model.sampler_presets import sampler_preset
     from hydra_model.world import World
 
     folder = weights_folder() if settings.model == "default" else Path(settings.model).expanduser()
-    sampler = load_config(folder).sampler
+    sampler = sampler_preset(settings.sampler_preset, load_config(folder).sampler)
     if settings.sampler_steps:
         sampler = dataclasses.replace(sampler, steps=settings.sampler_steps)
     return World.load(

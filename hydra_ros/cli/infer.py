@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     model.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     model.add_argument("--steps", type=int, help="sampling steps (the model's own if not given)")
+    model.add_argument(
+        "--sampler-preset", default="exact", help="exact, balanced, fast or few_step"
+    )
     model.add_argument("--guidance", type=float, help="guidance scale (likewise)")
     model.add_argument("--seed", type=int, default=0, help="seed of the noise")
     model.add_argument("--frames", type=int, help="frames to predict (as many as have poses)")
@@ -75,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
     clips = _clips(options)
     folder = weights_folder() if options.model == "default" else Path(options.model)
     config = load_config(folder)
-    chosen = sampler(config, steps=options.steps, guidance=options.guidance)
+    chosen = sampler(
+        config, steps=options.steps, guidance=options.guidance, preset=options.sampler_preset
+    )
     fov_x = None if options.fov is None else math.radians(options.fov)
     world = None
     failed = []

@@ -41,6 +41,8 @@ from hydra_model.memory import (
 from hydra_model.resources import weights_folder
 from hydra_model.retrieval import retrieval_matrix
 from hydra_model.sampler import sample
+from hydra_model.sampler_presets import EXACT
+from hydra_model.sampler_presets import sampler_preset as choose_sampler
 from hydra_model.selection import Selection, check_policy, select
 from hydra_model.state import State, check_fov_x
 from hydra_model.state_files import load_state, save_state
@@ -113,14 +115,17 @@ class World:
         dtype: str = "auto",
         seed: int = 0,
         sampler: SamplerConfig | None = None,
+        sampler_preset: str = EXACT,
         memory: MemorySettings | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> World:
         """Load a model folder, or "default" for the weights that come with the package.
 
         ``device`` is "auto", "cpu" or "cuda[:n]"; ``dtype`` is "auto" (what the device
-        multiplies fastest), "float32", "bfloat16" or "float16". ``progress(what, share)`` is
-        called as parts are ready. Raises ``CheckpointError`` for unusable weights.
+        multiplies fastest), "float32", "bfloat16" or "float16". ``sampler_preset`` is one of
+        ``SAMPLER_PRESETS`` and changes ``sampler``, by default the model's own.
+        ``progress(what, share)`` is called as parts are ready. Raises ``CheckpointError`` for
+        unusable weights.
         """
         report = progress or (lambda what, share: None)
         folder = weights_folder() if str(model) == "default" else Path(model)
@@ -128,6 +133,7 @@ class World:
         number = choose_dtype(dtype, place)
         report("configuration", 0.0)
         config = load_config(folder)
+        sampler = choose_sampler(sampler_preset, sampler or config.sampler)
         report("autoencoder", 0.05)
         autoencoder = load_autoencoder(folder, config, device=place).prepare(place, number)
         report("transformer", 0.2)
