@@ -5,29 +5,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from hydra_ros.conversions import (
     NANOSECONDS,
     body_to_optical,
-    image_from_message,
     optical_to_body,
     pose_from_message,
     pose_stamped_message,
     time_message,
-    time_to_nanoseconds,
 )
 from hydra_ros.demo.node_process import NodeError
+from hydra_ros.frame_collector import FrameCollector, ReceivedFrame
 from hydra_ros.srv import Reset
 
 WORLD_FRAME = "map"
@@ -38,18 +33,6 @@ SAME_POSE = 1e-6  # metres and rotation entries; more than a pose loses on its w
 def same_pose(a: np.ndarray, b: np.ndarray) -> bool:
     """Return whether poses [..., 4, 4] that went over DDS are equal."""
     return np.allclose(a, b, rtol=0.0, atol=SAME_POSE)
-
-
-@dataclass(frozen=True)
-class ReceivedFrame:
-    """A frame and the pose of its camera, which came under one stamp (nanoseconds).
-
-    ``image`` is uint8 [H, W, 3], ``pose`` the optical camera-to-world [4, 4] in metres.
-    """
-
-    stamp: int
-    image: np.ndarray
-    pose: np.ndarray
 
 
 class Client:
@@ -71,13 +54,9 @@ class Client:
         self._executor.add_node(self._node)
         self._reset = self._node.create_client(Reset, "hydra_simulator/reset")
         self._path = self._node.create_publisher(Path, "path_cmd", 1)
-        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-        self._node.create_subscription(Image, "camera/image_raw", self._take_image, reliable)
-        self._node.create_subscription(PoseStamped, "camera/pose", self._take_pose, reliable)
-        self._images: dict[int, np.ndarray] = {}
-        self._poses: dict[int, np.ndarray] = {}
         self._received: list[ReceivedFrame] = []
         self.first_frame_at = 0.0  # steady time
+        self._collector = FrameCollector(self._node, self._take)
 
     def __enter__(self) -> Client:
         return self
@@ -97,8 +76,7 @@ class Client:
         self._wait(
             lambda: self._reset.service_is_ready()
             and self._path.get_subscription_count() > 0
-            and self._node.count_publishers("camera/image_raw") > 0
-            and self._node.count_publishers("camera/pose") > 0,
+            and self._collector.connected,
             timeout,
             "the node was not found over DDS",
             progress,
@@ -180,17 +158,7 @@ class Client:
                 raise TimeoutError(f"{failure} for {timeout:g} s")
             self._executor.spin_once(timeout_sec=0.1)
 
-    def _take_image(self, message: Image) -> None:
-        self._images[time_to_nanoseconds(message.header.stamp)] = image_from_message(message)
-        self._match()
-
-    def _take_pose(self, message: PoseStamped) -> None:
-        pose = body_to_optical(pose_from_message(message.pose))
-        self._poses[time_to_nanoseconds(message.header.stamp)] = pose
-        self._match()
-
-    def _match(self) -> None:
+    def _take(self, frame: ReceivedFrame) -> None:
         self.first_frame_at = self.first_frame_at or time.monotonic()
-        for stamp in sorted(self._images.keys() & self._poses.keys()):
-            frame = ReceivedFrame(stamp, self._images.pop(stamp), self._poses.pop(stamp))
-            self._received.append(frame)
+        optical = body_to_optical(frame.pose)
+        self._received.append(ReceivedFrame(frame.stamp, frame.image, optical))

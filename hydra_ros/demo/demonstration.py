@@ -22,10 +22,11 @@ from hydra_model.procedural import Episode, episode
 from hydra_model.resources import weights_folder
 from hydra_model.video import write_video
 from hydra_ros.conversions import NANOSECONDS
-from hydra_ros.demo.client import Client, ReceivedFrame, same_pose
+from hydra_ros.demo.client import Client, same_pose
 from hydra_ros.demo.node_process import NodeError, NodeProcess
 from hydra_ros.demo.pictures import Comparison, demo_sheet, demo_video
 from hydra_ros.demo.scene import FAMILY, Scene, find_scene, subjects_in_sight
+from hydra_ros.frame_collector import ReceivedFrame
 from hydra_ros.progress import ProgressReport
 
 

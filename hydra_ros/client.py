@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator from a program or a notebook: imagine, commit, step, save, load, reset.
+
+    from hydra_ros.client import SimulatorClient
+
+    with SimulatorClient() as simulator:
+        futures = simulator.imagine(paths, frames="last", keep=True)
+        simulator.commit(futures[0])
+
+Poses are camera-to-world matrices [4, 4] in metres, as on the simulator's topics: of the
+camera body (x forward, y left, z up) unless its ``pose_convention`` is ``optical``. Frames are
+uint8 [N, H, W, 3] RGB. Needs neither PyTorch nor the model.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from action_msgs.msg import GoalStatus
+from nav_msgs.msg import Path
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from std_msgs.msg import Header
+
+from hydra_ros.action import Rollout
+from hydra_ros.conversions import pose_from_message, pose_stamped_message
+from hydra_ros.environment import use_dds_profile
+from hydra_ros.frame_collector import FrameCollector, ReceivedFrame
+from hydra_ros.msg import ImaginedFuture, StateInfo
+from hydra_ros.node_spinner import NodeSpinner
+from hydra_ros.rollout_messages import frames_from_message
+from hydra_ros.srv import Commit, DeleteState, ListStates, LoadState, Reset, SaveState
+
+CAMERA_FRAME = "camera_link"
+PathLike = Path | Sequence[Any] | np.ndarray  # the latter two: poses [N, 4, 4]
+
+
+class SimulatorError(RuntimeError):
+    """The simulator refused, or is not there; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """Where the live camera is: pose [4, 4], simulated seconds."""
+
+    pose: np.ndarray
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Future:
+    """One candidate path, imagined once.
+
+    ``frames`` uint8 [n, H, W, 3] with the numbers ``indices`` [n] along the path (0 is the first
+    after the state) and the camera's ``poses`` [n, 4, 4]. ``id`` is "" unless it was kept.
+    """
+
+    id: str
+    candidate: int
+    sample: int
+    seed: int
+    indices: np.ndarray
+    poses: np.ndarray
+    frames: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a goal is: frames of all candidates, and seconds it will still take."""
+
+    frames_done: int
+    frames_total: int
+    time_left: float
+
+
+class Imagining:
+    """Futures on their way; made by ``SimulatorClient.start_imagining``."""
+
+    def __init__(self, client: SimulatorClient, goal: Rollout.Goal) -> None:
+        self.progress: Progress | None = None
+        self.timings: dict[str, float] = {}
+        self.batch = 0  # most candidates that were computed at once
+        self._client = client
+        self._on_progress: Callable[[Progress], None] | None = None
+        self._cancel_wanted = False
+        self._handle: Any = None
+        self._goal = client._rollout.send_goal_async(goal, feedback_callback=self._feedback)
+        self._result: Any = None
+
+    def cancel(self) -> None:
+        """Give it up; ``result`` then raises ``SimulatorError``."""
+        self._cancel_wanted = True
+        if self._handle:
+            self._handle.cancel_goal_async()
+
+    def result(
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> list[Future]:
+        """Wait for the futures, samples of a candidate side by side.
+
+        ``on_progress`` is called after every chunk, on the executor's thread.
+
+        Raises:
+            SimulatorError: the goal was refused or given up, with the reason.
+            TimeoutError: not done in ``timeout`` seconds; the goal is cancelled.
+        """
+        self._on_progress = on_progress
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            if self._handle is None:
+                self._handle = self._client._wait(self._goal, deadline, "no answer to the goal")
+                if not self._handle.accepted:
+                    raise SimulatorError("the simulator did not accept the goal")
+            if self._cancel_wanted:
+                self._handle.cancel_goal_async()
+            if self._result is None:
+                self._result = self._handle.get_result_async()
+            answer = self._client._wait(self._result, deadline, "the rollout is not done")
+        except (TimeoutError, KeyboardInterrupt):
+            self.cancel()
+            raise
+        result = answer.result
+        if answer.status != GoalStatus.STATUS_SUCCEEDED:
+            raise SimulatorError(result.message or "the rollout was given up")
+        names = ("queued_s", "context_s", "sampling_s", "decoding_s", "total_s")
+        self.timings = {name.removesuffix("_s"): getattr(result, name) for name in names}
+        self.batch = result.batch
+        return [_future(message) for message in result.futures]
+
+    def _feedback(self, message: Any) -> None:
+        feedback = message.feedback
+        self.progress = Progress(
+            frames_done=feedback.frames_done,
+            frames_total=feedback.frames_total,
+            time_left=feedback.time_left_s,
+        )
+        if self._on_progress:
+            self._on_progress(self.progress)
+
+
+class SimulatorClient:
+    """Talks to a ``hydra_simulator``.
+
+    Without ``node`` it has a ROS context, a node and a spinning thread of its own. With a node
+    of the user's it uses that one, which somebody has to spin on another thread: a call from
+    one of that executor's own callbacks would wait for itself.
+
+    Args:
+        namespace: of the simulator; "" is the node's own.
+        node: a node that is being spun, or None.
+        name: the simulator's node name.
+        timeout: longest wait for a service's answer, in seconds.
+    """
+
+    def __init__(
+        self,
+        namespace: str = "",
+        *,
+        node: Node | None = None,
+        name: str = "hydra_simulator",
+        timeout: float = 60.0,
+    ) -> None:
+        self.timeout = timeout
+        self._spinner: NodeSpinner | None = None
+        if node is None:
+            use_dds_profile()
+            self._spinner = NodeSpinner("hydra_client")
+            node = self._spinner.node
+        self._node = node
+        self._namespace = namespace
+        prefix = f"{namespace.rstrip('/')}/" if namespace else ""
+        self._services: dict[type, Any] = {}
+        self._prefix = f"{prefix}{name}"
+        self._rollout = ActionClient(node, Rollout, f"{self._prefix}/rollout")
+        self._path = node.create_publisher(Path, f"{prefix}path_cmd", 10)
+        self._collector: FrameCollector | None = None
+        self._frames: list[ReceivedFrame] = []
+        self._came = threading.Condition()
+
+    def __enter__(self) -> SimulatorClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take back everything from the node, and end the thread if it is the client's own."""
+        if self._spinner:
+            self._spinner.close(self._destroy)
+        else:
+            self._destroy()
+
+    def wait_for_simulator(self, timeout: float = 60.0) -> None:
+        """Wait until the simulator is found and runs a world.
+
+        Raises:
+            TimeoutError: it is not there in time.
+        """
+        deadline = time.monotonic() + timeout
+        reset = self._service(Reset, "reset")
+        while not (
+            reset.service_is_ready()
+            and self._rollout.server_is_ready()
+            and self._path.get_subscription_count()
+        ):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no simulator {self._prefix!r} was found in {timeout:g} s")
+            time.sleep(0.05)
+
+    # --- Futures ---
+
+    def imagine(
+        self,
+        paths: Sequence[PathLike],
+        *,
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        **options: Any,
+    ) -> list[Future]:
+        """Return what the camera would see along each path; the live world stays as it is.
+
+        ``options`` are those of ``start_imagining``, errors those of ``Imagining.result``.
+        """
+        return self.start_imagining(paths, **options).result(timeout, on_progress)
+
+    def start_imagining(
+        self,
+        paths: Sequence[PathLike],
+        *,
+        samples: int = 1,
+        state: str = "",
+        frames: str | int = "all",
+        encoding: str = "jpeg",
+        priority: int = 0,
+        seed: int = 0,
+        keep: bool = False,
+        relative: bool = False,
+    ) -> Imagining:
+        """Begin to imagine and return at once.
+
+        ``paths`` are poses [N, 4, 4], one a frame, or ``nav_msgs/Path`` messages as ``path_cmd``
+        takes them; ``relative`` poses are relative to where the camera is. ``state`` names a
+        saved state to start from instead of the live world. ``frames`` is "all", "last" or n for
+        every n-th. ``seed`` 0 takes the state's own. Futures that are to be committed need
+        ``keep``.
+        """
+        self._need(self._rollout, f"{self._prefix}/rollout")
+        goal = Rollout.Goal(
+            paths=[path_message(path, relative=relative) for path in paths],
+            samples=samples, state=state, encoding=encoding, priority=priority, seed=seed,
+            keep=keep,
+        )  # fmt: skip
+        if isinstance(frames, int):
+            goal.frames, goal.every_nth = Rollout.Goal.FRAMES_EVERY_NTH, frames
+        else:
+            choices = {"all": Rollout.Goal.FRAMES_ALL, "last": Rollout.Goal.FRAMES_LAST}
+            if frames not in choices:
+                raise ValueError(f"frames is {frames!r}; accepted: 'all', 'last' or a number")
+            goal.frames = choices[frames]
+        return Imagining(self, goal)
+
+    def commit(self, future: Future | str, frames: int = 0) -> Camera:
+        """Make a kept future, or its first so many frames, the live world.
+
+        Raises:
+            SimulatorError: it is not kept any more, or ``frames`` lies within a chunk.
+        """
+        id = future if isinstance(future, str) else future.id
+        answer = self._call(Commit, "commit", Commit.Request(id=id, frames=frames))
+        return Camera(pose=pose_from_message(answer.pose.pose), time=answer.time)
+
+    # --- The live world ---
+
+    def reset(self, source: str = "", seed: int = 0, prompt: str = "") -> Camera:
+        """Start a world; see the service ``~/reset``."""
+        request = Reset.Request(source=source, seed=seed, prompt=prompt)
+        answer = self._call(Reset, "reset", request)
+        return Camera(pose=pose_from_message(answer.start_pose.pose), time=0.0)
+
+    def step(
+        self, poses: PathLike, *, relative: bool = False, timeout: float = 60.0
+    ) -> list[ReceivedFrame]:
+        """Let a lockstep simulator show one frame for each of the poses [N, 4, 4].
+
+        ``timeout`` is the longest wait for one frame, in seconds.
+
+        Raises:
+            TimeoutError: no frame for so long; the simulator may not be in lockstep, may be
+                paused, or refused the path (its log says why).
+        """
+        deadline = time.monotonic() + timeout
+        collector = self._collect()
+        while not (collector.connected and self._path.get_subscription_count()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no simulator was found at {self._path.topic_name!r}")
+            time.sleep(0.02)
+        message = path_message(poses, relative=relative)
+        with self._came:
+            self._frames.clear()
+            self._path.publish(message)
+            for count in range(1, len(message.poses) + 1):
+                if not self._came.wait_for(lambda n=count: len(self._frames) >= n, timeout):
+                    raise TimeoutError(
+                        f"{len(self._frames)} of {len(message.poses)} frames came, and then none "
+                        f"for {timeout:g} s"
+                    )
+            return self._frames[: len(message.poses)]
+
+    # --- States ---
+
+    def save(self, name: str, *, overwrite: bool = False, persistent: bool = False) -> StateInfo:
+        """Keep the live world under a name."""
+        request = SaveState.Request(name=name, overwrite=overwrite, persistent=persistent)
+        return self._call(SaveState, "save_state", request).state
+
+    def load(self, name: str) -> StateInfo:
+        """Make a saved state the live world."""
+        return self._call(LoadState, "load_state", LoadState.Request(name=name)).state
+
+    def delete(self, name: str) -> None:
+        """Forget a saved state."""
+        self._call(DeleteState, "delete_state", DeleteState.Request(name=name))
+
+    def states(self) -> list[StateInfo]:
+        """Return the saved states, oldest first."""
+        return list(self._call(ListStates, "list_states", ListStates.Request()).states)
+
+    # --- Waiting ---
+
+    def _call(self, kind: type, name: str, request: Any) -> Any:
+        service = self._service(kind, name)
+        self._need(service, service.srv_name)
+        deadline = time.monotonic() + self.timeout
+        answer = self._wait(service.call_async(request), deadline, f"no answer of {name}")
+        if not answer.success:
+            raise SimulatorError(answer.message)
+        return answer
+
+    def _service(self, kind: type, name: str) -> Any:
+        if kind not in self._services:
+            self._services[kind] = self._node.create_client(kind, f"{self._prefix}/{name}")
+        return self._services[kind]
+
+    def _need(self, client: Any, name: str) -> None:
+        wait = getattr(client, "wait_for_service", None) or client.wait_for_server
+        if not wait(timeout_sec=self.timeout):
+            raise SimulatorError(f"{name} was not found in {self.timeout:g} s; does it run?")
+
+    def _wait(self, future: Any, deadline: float | None, failure: str) -> Any:
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        while not done.wait(0.1):
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"{failure} in time; is the node's executor being spun?")
+            if not self._node.context.ok():
+                raise SimulatorError("ROS was shut down meanwhile")
+        return future.result()
+
+    def _collect(self) -> FrameCollector:
+        if self._collector is None:
+            self._collector = FrameCollector(self._node, self._take, self._namespace)
+        return self._collector
+
+    def _take(self, frame: ReceivedFrame) -> None:
+        with self._came:
+            self._frames.append(frame)
+            self._came.notify_all()
+
+    def _destroy(self) -> None:
+        self._rollout.destroy()
+        for service in self._services.values():
+            self._node.destroy_client(service)
+        self._node.destroy_publisher(self._path)
+        if self._collector:
+            self._collector.destroy()
+
+
+def path_message(path: PathLike, *, relative: bool = False) -> Path:
+    """Return poses [N, 4, 4], one a frame, as a path message; a message stays as it is."""
+    if isinstance(path, Path):
+        return path
+    poses = np.asarray(path, dtype=np.float64)
+    if poses.ndim != 3 or poses.shape[1:] != (4, 4):
+        raise ValueError(f"a path has shape {poses.shape}; accepted: poses [N, 4, 4]")
+    header = Header(frame_id=CAMERA_FRAME if relative else "")
+    message = Path(header=header)
+    message.poses = [pose_stamped_message(pose, header) for pose in poses]
+    return message
+
+
+def _future(message: ImaginedFuture) -> Future:
+    return Future(
+        id=message.id,
+        candidate=message.candidate,
+        sample=message.sample,
+        seed=message.seed,
+        indices=np.array(message.indices, dtype=np.int64),
+        poses=np.stack([pose_from_message(pose.pose) for pose in message.poses]),
+        frames=frames_from_message(message),
+    )
