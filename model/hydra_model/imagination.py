@@ -130,6 +130,7 @@ class Imagination:
             )
         longest = chunk_frames or world.max_chunk_frames
         checked = [check_poses(path, f"path {i}") for i, path in enumerate(paths)]
+        self.state = state
         self.batch = batch
         self.widest = 0  # candidates in the largest batch so far
         self.frames_done = 0
@@ -304,6 +305,14 @@ def imagine(
         if cancelled is not None and cancelled():
             raise Cancelled("imagination was given up")
     return work.results()
+
+
+@torch.inference_mode()
+def last_frames(world: World, state: State) -> Frames:
+    """Return the frames uint8 ``[T, H, W, 3]`` of the last clip that a state remembers, decoded."""
+    latents = state.memory.segments[-1].latents.read()[None].to(world.device)
+    stream = world.autoencoder.decode_stream(latents)
+    return np.concatenate([video_to_frames(video) for video in stream])
 
 
 def derived_seed(seed: int, sample: int) -> int:
