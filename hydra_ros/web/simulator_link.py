@@ -128,7 +128,7 @@ class SimulatorLink:
 
     def _take_image(self, stamp: int, jpeg: bytes) -> None:
         self._heard = time.monotonic()
-        self._tell("frame", ({"stamp": stamp / 1e9, "camera": self._camera}, jpeg))
+        self._tell("frame", ({"stamp": stamp / 1e9, "camera": self._camera}, [jpeg]))
 
     def _take_pose(self, message: PoseStamped) -> None:
         self._heard = time.monotonic()

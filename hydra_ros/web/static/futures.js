@@ -73,6 +73,7 @@ export class Futures {
   clear() {
     this.#films = [];
     byId("pair").hidden = true;
+    byId("futures-empty").hidden = false;
     this.#map.futures = [];
   }
 
@@ -116,6 +117,7 @@ export class Futures {
       button.setAttribute("aria-label", `Make this real: ${film.name}`);
     });
     byId("pair").hidden = false;
+    byId("futures-empty").hidden = true;
     this.#map.futures = this.#films.map((film) => film.cameras);
     this.#began = performance.now();
     if (!this.#playing) requestAnimationFrame(() => this.#play());
