@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=_steps, default=(2, 4, 8, 20), help="sampling step counts, by commas"
     )
+    parser.add_argument(
+        "--presets", type=lambda names: tuple(filter(None, names.split(","))), default=(),
+        help="sampler presets to measure too, by commas: exact,balanced,fast,few_step",
+    )  # fmt: skip
     parser.add_argument("--batch", type=int, default=16, help="worlds at a time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--family", default=None, help="one camera family instead of the mix")
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     evaluation = evaluate(
         seeds,
         model.config,
-        model_predictors(model, options.steps),
+        model_predictors(model, options.steps, options.presets),
         model=model,
         batch=min(options.batch, len(seeds)),
         device=device,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder, fastest_dtype
-from hydra_model.config import ModelConfig
+from hydra_model.config import ModelConfig, SamplerConfig
 from hydra_model.rays import camera_conditioning
 from hydra_model.sampler import sample
 from hydra_model.transformer import Conditioning, Transformer
@@ -129,12 +129,16 @@ class LoadedModel:
 
 @dataclasses.dataclass
 class ModelPredictor:
-    """The model, with ``steps`` sampling steps; ``context_latents`` keeps only the last ones."""
+    """The model, with ``steps`` sampling steps; ``context_latents`` keeps only the last ones.
+
+    ``sampler``, where given, decides instead of the model's own with ``steps``.
+    """
 
     name: str
     model: LoadedModel
     steps: int
     context_latents: int | None = None
+    sampler: SamplerConfig | None = None
 
     @staticmethod
     def name_for(steps: int) -> str:
@@ -163,7 +167,7 @@ class ModelPredictor:
             context_frames.shape[3] // spatial,
         )
         noise = torch.stack([world_noise(seed, shape) for seed in seeds]).to(self.model.device)
-        sampler = dataclasses.replace(config.sampler, steps=self.steps)
+        sampler = self.sampler or dataclasses.replace(config.sampler, steps=self.steps)
         return self.model.decode(sample(self.model.transformer, noise, conditioning, sampler))
 
 

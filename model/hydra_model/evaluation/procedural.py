@@ -26,6 +26,7 @@ from hydra_model.evaluation.scores import (
 )
 from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START, WorldBatch, make_batches
 from hydra_model.procedural.renderer import Core
+from hydra_model.sampler_presets import sampler_preset
 
 TRUTH = "truth"
 AUTOENCODER = "autoencoder alone"
@@ -61,8 +62,10 @@ def evaluation_seeds(count: int, start: int = EVALUATION_SEEDS_START) -> list[in
     return list(range(start, start + count))
 
 
-def model_predictors(model: LoadedModel, steps: Sequence[int]) -> list[Predictor]:
-    """Return the usual comparison: last frame, no memory, and the model per step count.
+def model_predictors(
+    model: LoadedModel, steps: Sequence[int], presets: Sequence[str] = ()
+) -> list[Predictor]:
+    """Return the usual comparison: last frame, no memory, the model per step count and preset.
 
     No memory and all memory run at the model's own number of steps.
     """
@@ -75,6 +78,11 @@ def model_predictors(model: LoadedModel, steps: Sequence[int]) -> list[Predictor
         ),
     ]
     predictors += [ModelPredictor(ModelPredictor.name_for(n), model, n) for n in steps]
+    for name in presets:
+        sampler = sampler_preset(name, model.config.sampler)
+        predictors.append(
+            ModelPredictor(f"model, preset {name}", model, sampler.steps, sampler=sampler)
+        )
     if model.config.transformer.top_k < all_memory:
         whole = model.with_top_k(all_memory)
         predictors.append(ModelPredictor(f"all memory frames, {own} steps", whole, own))
