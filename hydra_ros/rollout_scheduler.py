@@ -188,7 +188,8 @@ class RolloutScheduler:
             if job.work.batch < self._width:  # it ran out of memory
                 self._width = self.widest = job.work.batch
             spare = self._live.spare_seconds if self._live.realtime else None
-            late = self._live.realtime and (spare is None or spare < longest)
+            expected = max(longest, self._slice_seconds)
+            late = self._live.realtime and (spare is None or spare < expected)
             if self._wanted() or late or job.chunk_done or now - started > TURN_SECONDS:
                 break
         self._slice_seconds = max(longest, 0.9 * self._slice_seconds)
