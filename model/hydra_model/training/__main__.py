@@ -1,37 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the default model: ``torchrun -m hydra_model.training FOLDER`` (or plain python).
 
-Trains the autoencoder, then the transformer, each for a share of the time; started again on
-the same folder it goes on where it stopped. The result is a model folder
-(``FOLDER/model``) with bfloat16 averaged weights.
+Trains the autoencoder, then the transformer, then, if asked to, a few-step model, each for a
+share of the time; started again on the same folder it goes on where it stopped. The results
+are model folders (``FOLDER/model``, ``FOLDER/few-step``) with bfloat16 averaged weights.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import shutil
 import sys
-import time
-from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from hydra_model.autoencoder import Autoencoder
-from hydra_model.checkpoints import load_config
-from hydra_model.config import ModelConfig
-from hydra_model.procedural import compile_core
-from hydra_model.procedural.renderer import Core, render_core
-from hydra_model.training.autoencoder import (
-    AutoencoderTraining,
-    measure_latents,
-    train_autoencoder,
-)
+from hydra_model.training.autoencoder import AutoencoderTraining
 from hydra_model.training.distributed import join
-from hydra_model.training.state import to_half
-from hydra_model.training.transformer import TransformerTraining, train_transformer
+from hydra_model.training.few_step import FewStepTraining
+from hydra_model.training.journal import Journal
+from hydra_model.training.procedural_run import Length, ProceduralRun, run_procedural
+from hydra_model.training.transformer import TransformerTraining
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,84 +39,48 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--leg-seconds", type=float, default=None,
                         help="stop this leg earlier; the next one goes on")  # fmt: skip
+    parser.add_argument(
+        "--few-step-seconds", type=float, default=0, help="distil to a few steps at the end"
+    )
+    parser.add_argument("--few-steps", type=int, default=FewStepTraining.steps)
+    parser.add_argument(
+        "--teacher", type=Path, help="model folder to distil; nothing else is trained then"
+    )
     parser.add_argument("--worlds", type=int, default=TransformerTraining.worlds)
     parser.add_argument("--clips", type=int, default=AutoencoderTraining.clips)
     parser.add_argument("--draws", type=int, default=TransformerTraining.draws)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
+    parser.add_argument("--samples", action="store_true", help="show a world at every save")
     options = parser.parse_args(arguments)
 
+    settings = ProceduralRun(
+        output=str(options.folder),
+        model=str(options.config or options.preset),
+        borrowed_autoencoder=_text(options.autoencoder),
+        teacher=_text(options.teacher),
+        autoencoder_length=Length(seconds=options.autoencoder_seconds),
+        transformer_length=Length(seconds=options.transformer_seconds),
+        few_step_length=Length(seconds=options.few_step_seconds),
+        leg_seconds=options.leg_seconds,
+        compiled=not options.eager,
+        samples=options.samples,
+        device=options.device,
+        autoencoder=AutoencoderTraining(clips=options.clips, worlds=options.worlds),
+        transformer=TransformerTraining(worlds=options.worlds, draws=options.draws),
+        few_step=FewStepTraining(steps=options.few_steps, worlds=options.worlds),
+    )
     process = join(options.device)
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
-    torch._dynamo.config.cache_size_limit = 64
-    folder, model_folder = options.folder, options.folder / "model"
-    if process.leads:
-        model_folder.mkdir(parents=True, exist_ok=True)
-    if options.config:
-        config = ModelConfig.from_json(options.config.read_text())
-    else:
-        config = ModelConfig.from_name(options.preset)
-    core = None if options.eager else compile_core()
-    # The autoencoder's training is over before its compilation would have paid.
-    plain: Core | None = render_core if process.device.type == "cuda" else None
-    log_file = (folder / "train.log").open("a") if process.leads else None
-
-    def log(line: str) -> None:
-        print(line, flush=True)
-        if log_file:
-            print(line, file=log_file, flush=True)
-
-    began = time.monotonic()
-    done = folder / "autoencoder.done"
-    if options.autoencoder and process.leads and not done.exists():
-        trained = load_config(options.autoencoder).autoencoder
-        shutil.copy(options.autoencoder / "autoencoder.safetensors", model_folder)
-        config = dataclasses.replace(config, autoencoder=trained)
-        (model_folder / "config.json").write_text(config.to_json())
-        done.write_text(f"from {options.autoencoder.name}\n")
-    if not options.autoencoder and not done.exists():
-        training = AutoencoderTraining(clips=options.clips, worlds=options.worlds)
-        weights, steps = train_autoencoder(
-            config, training, process, folder=folder, seconds=options.autoencoder_seconds,
-            total_steps=10**6, core=plain, compiled=False, log=log,
-        )  # fmt: skip
-        config = measure_latents(
-            config, weights, process.device, worlds=4 * options.worlds, at_once=options.worlds,
-            core=plain,
-        )  # fmt: skip
-        if process.leads:
-            save_file(to_half(weights), model_folder / "autoencoder.safetensors")
-            (model_folder / "config.json").write_text(config.to_json())
-            done.write_text(f"{steps} steps\n")
-            log(f"autoencoder done after {steps} steps, {time.monotonic() - began:.0f} s")
-    if process.ranks > 1:
-        torch.distributed.barrier()
-    config = ModelConfig.from_json((model_folder / "config.json").read_text())
-    autoencoder = Autoencoder(config.autoencoder)
-    autoencoder.load_state_dict(load_file(model_folder / "autoencoder.safetensors"))
-    autoencoder.prepare(process.device, torch.bfloat16)
-    if not options.eager:
-        autoencoder.encode_moments = torch.compile(  # type: ignore[method-assign]
-            autoencoder.encode_moments, dynamic=False
-        )
-
-    def publish(weights: dict[str, torch.Tensor], step: int) -> None:
-        target = model_folder / "transformer.safetensors"
-        save_file(to_half(weights), target.with_suffix(".partial"))
-        target.with_suffix(".partial").replace(target)
-        log(f"saved the averaged weights of step {step}")
-
-    train_transformer(
-        config, TransformerTraining(worlds=options.worlds, draws=options.draws),
-        autoencoder, process, folder=folder,
-        seconds=options.leg_seconds or options.transformer_seconds,
-        total_seconds=options.transformer_seconds, core=core, compiled=not options.eager,
-        on_save=publish, log=partial(log),
-    )  # fmt: skip
+    journal = Journal(options.folder, leads=process.leads)
+    run_procedural(settings, process, journal)
+    journal.close()
     if process.ranks > 1:
         torch.distributed.destroy_process_group()
     return 0
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 if __name__ == "__main__":

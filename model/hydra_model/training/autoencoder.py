@@ -96,13 +96,15 @@ def train_autoencoder(
     folder: Path,
     seconds: float,
     total_steps: int,
+    leg_steps: int | None = None,
     core: Core | None = None,
     compiled: bool = True,
     log: Callable[[str], None] = print,
 ) -> tuple[dict[str, Tensor], int]:
     """Train for ``seconds`` or until ``total_steps``; resume from ``folder``.
 
-    The rate falls along whichever of the two ends first. Returns averaged weights and steps.
+    The rate falls along whichever of the two ends first. With endless ``seconds`` nothing
+    depends on a clock; ``leg_steps`` ends this leg earlier. Returns averaged weights and steps.
     """
     device = process.device
     torch.manual_seed(0)
@@ -133,7 +135,7 @@ def train_autoencoder(
     source = ClipSource(config, training, process, core)
     forward = torch.compile(_reconstruct, dynamic=False) if compiled else _reconstruct
     began, first = time.monotonic(), step
-    while step < total_steps:
+    while step < total_steps and (leg_steps is None or step - first < leg_steps):
         elapsed = agree(time.monotonic() - began, process)
         if elapsed > seconds:
             break

@@ -151,14 +151,20 @@ def train_transformer(
     total_seconds: float,
     core: Core | None = None,
     compiled: bool = True,
+    total_steps: int | None = None,
+    leg_steps: int | None = None,
     on_save: Callable[[dict[str, Tensor], int], None] | None = None,
     save_every: float = 120.0,
     log: Callable[[str], None] = print,
+    record: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[dict[str, Tensor], int]:
     """Train for ``seconds`` of a run that is planned for ``total_seconds``; resume from ``folder``.
 
     The learning rate follows the run's progress in training seconds, which the checkpoint
-    keeps. Returns the averaged weights and the number of steps.
+    keeps. With ``total_steps`` it follows the steps instead, and the run ends after as many: then
+    nothing depends on a clock, and a run that was stopped (by ``leg_steps``) and resumed equals
+    an unbroken one. ``record`` gets the numbers of every 50 steps instead of a line of ``log``.
+    Returns the averaged weights and the number of steps.
     """
     device = process.device
     torch.manual_seed(training.seed)
@@ -198,13 +204,15 @@ def train_transformer(
     first = step
     totals = torch.zeros(2, device=device)
     elapsed = 0.0
-    while True:
-        # Seldom, because agreeing waits for the GPU, which then runs dry.
-        if step % 10 == 0 or step == first:
-            elapsed = agree(time.monotonic() - began, process)
-        if elapsed > seconds:
+    while total_steps is None or step < total_steps:
+        if leg_steps is not None and step - first >= leg_steps:
             break
-        progress = (spent + elapsed) / total_seconds
+        # Seldom, because agreeing waits for the GPU, which then runs dry.
+        if total_steps is None and (step % 10 == 0 or step == first):
+            elapsed = agree(time.monotonic() - began, process)
+        if elapsed > seconds or spent + elapsed > total_seconds:
+            break
+        progress = step / total_steps if total_steps else (spent + elapsed) / total_seconds
         scale = run_state.learning_rate_scale(round(progress * 10_000), 10_000, 150, 0.3)
         for rule, rate in zip(rules, rates, strict=True):
             for group in rule.param_groups:
@@ -234,14 +242,17 @@ def train_transformer(
             now = time.monotonic()
             weighted, unweighted = (totals / 50).tolist()
             totals.zero_()
-            record = {
+            numbers = {
                 "step": step, "seconds": round(spent + now - began, 1),
                 "loss": round(weighted, 4), "plain_loss": round(unweighted, 4),
                 "worlds_per_second": round(50 * training.worlds * process.ranks / (now - last), 1),
                 "rate_scale": round(scale, 4),
             }  # fmt: skip
             last = now
-            log(json.dumps(record))
+            if record is None:
+                log(json.dumps(numbers))
+            else:
+                record(numbers)
         if process.leads and time.monotonic() - saved_at > save_every:
             spent_before = spent
             spent += time.monotonic() - began

@@ -4,14 +4,13 @@
 import dataclasses
 from pathlib import Path
 
-import miniature
 import pytest
 import torch
 import torch.distributed as dist
+from small_training import CONFIG
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_config, load_transformer
-from hydra_model.config import SamplerConfig, VideoConfig
 from hydra_model.training.distributed import Process
 from hydra_model.training.finetune import FinetuneTraining, finetune
 from hydra_model.training.hydra_objective import initialise_additions, trained_parts
@@ -19,14 +18,6 @@ from hydra_model.training.journal import Journal
 from hydra_model.training.latent_batches import BatchStream, SyntheticClips
 from hydra_model.transformer import Transformer
 
-CONFIG = dataclasses.replace(
-    miniature.CONFIG,
-    video=VideoConfig(height=32, width=48),
-    transformer=dataclasses.replace(miniature.CONFIG.transformer, window=2, top_k=2),
-    sampler=SamplerConfig(steps=2, guidance_scale=1.0),
-    context_latents=4,
-    chunk_latents=4,
-)
 TRAINING = FinetuneTraining(
     steps=6, learning_rate=3e-3, warmup=2, log_every=1, save_every=2, sample_every=0,
     average_decay=0.9, timesteps=50,

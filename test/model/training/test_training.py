@@ -8,13 +8,19 @@ import pytest
 import torch
 
 from hydra_model.autoencoder import Autoencoder
+from hydra_model.checkpoints import load_config
 from hydra_model.config import DEFAULT
 from hydra_model.procedural import sample_worlds
 from hydra_model.rays import camera_channels
 from hydra_model.training import flow
 from hydra_model.training.__main__ import main
+from hydra_model.training.autoencoder import AutoencoderTraining
 from hydra_model.training.data import Batch, latent_subjects, procedural_batch
+from hydra_model.training.distributed import Process
+from hydra_model.training.few_step import FewStepTraining
+from hydra_model.training.journal import Journal
 from hydra_model.training.layouts import contiguous
+from hydra_model.training.procedural_run import Length, ProceduralRun, run_procedural
 from hydra_model.training.state import Average, learning_rate_scale, load_run, save_run
 from hydra_model.training.transformer import (
     TransformerTraining,
@@ -159,11 +165,40 @@ def test_a_procedural_batch_is_made_as_the_simulator_makes_its_context() -> None
     assert batch.target_camera[:, 0, :, 3:6].abs().max() < 1e-6
 
 
+def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
+    lengths = {"autoencoder_length": 2, "transformer_length": 3, "few_step_length": 2}
+    return ProceduralRun(
+        output=str(folder), model=str(config), device="cpu", compiled=False,
+        autoencoder=AutoencoderTraining(clips=2, worlds=1),
+        transformer=TransformerTraining(worlds=1, draws=2),
+        few_step=FewStepTraining(steps=2, substeps=2, worlds=1, draws=1),
+        **{name: Length(steps=steps) for name, steps in lengths.items()}, **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_procedural_run_in_legs_equals_an_unbroken_one(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(CONFIG.to_json())
+    process = Process(0, 1, torch.device("cpu"))
+    journal = Journal(tmp_path / "logs", tensorboard=False)
+    run_procedural(procedural(tmp_path / "whole", config, samples=True), process, journal)
+    legs = procedural(tmp_path / "legs", config, leg_steps=1)
+    for _ in range(8):
+        run_procedural(legs, process, journal)
+    for model in ("model", "few-step"):
+        for file in ("config.json", "autoencoder.safetensors", "transformer.safetensors"):
+            whole, pieces = (tmp_path / name / model / file for name in ("whole", "legs"))
+            assert whole.read_bytes() == pieces.read_bytes(), (model, file)
+    assert load_config(tmp_path / "whole" / "few-step").sampler.steps == 2
+    assert len(list((tmp_path / "whole" / "samples").glob("*.mp4"))) == 1
+
+
 @pytest.mark.slow
 def test_a_run_makes_a_model_folder_goes_on_and_lends_its_autoencoder(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(CONFIG.to_json())
-    common = ["--eager", "--device", "cpu", "--worlds", "1", "--transformer-seconds", "4"]
+    common = ["--eager", "--device", "cpu", "--worlds", "1", "--transformer-seconds", "90"]
     first = [str(tmp_path / "run"), "--config", str(config), *common, "--leg-seconds", "1"]
     assert main([*first, "--clips", "2", "--autoencoder-seconds", "1"]) == 0
     run = tmp_path / "run" / "transformer.run"

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The default model's run on procedural worlds: autoencoder, transformer, few steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.checkpoints import load_config
+from hydra_model.config import ModelConfig
+from hydra_model.procedural import compile_core
+from hydra_model.procedural.renderer import Core, render_core
+from hydra_model.training.autoencoder import (
+    AutoencoderTraining,
+    measure_latents,
+    train_autoencoder,
+)
+from hydra_model.training.distributed import Process
+from hydra_model.training.few_step import FewStepTraining, train_few_step
+from hydra_model.training.journal import Journal
+from hydra_model.training.samples import show_world
+from hydra_model.training.state import to_half
+from hydra_model.training.transformer import TransformerTraining, train_transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a part of a run is: ``seconds``, or ``steps`` where they are given."""
+
+    seconds: float = 0.0
+    steps: int | None = None
+
+    @property
+    def clock(self) -> float:
+        return math.inf if self.steps is not None else self.seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProceduralRun:
+    """A run on procedural worlds; see ``docs/training.md``.
+
+    ``model`` is a preset or a JSON file. ``borrowed_autoencoder`` is a model folder whose trained
+    autoencoder is used as it is. ``teacher`` is a model folder to distil: nothing else is trained
+    then. ``leg_seconds`` and ``leg_steps`` end a leg of the transformer's training before the
+    plan does; the next leg goes on. ``compiled`` False starts quickly and runs slowly. ``samples``
+    shows a held-out world at every save.
+    """
+
+    recipe: Literal["procedural"] = "procedural"
+    output: str
+    model: str = "default"
+    borrowed_autoencoder: str | None = None
+    teacher: str | None = None
+    autoencoder_length: Length = Length(seconds=170)
+    transformer_length: Length = Length(seconds=900)
+    few_step_length: Length = Length()
+    leg_seconds: float | None = None
+    leg_steps: int | None = None
+    compiled: bool = True
+    samples: bool = False
+    device: str = "auto"
+    autoencoder: AutoencoderTraining = field(default_factory=AutoencoderTraining)
+    transformer: TransformerTraining = field(default_factory=TransformerTraining)
+    few_step: FewStepTraining = field(default_factory=FewStepTraining)
+
+    def config(self) -> ModelConfig:
+        path = Path(self.model)
+        if path.suffix == ".json":
+            return ModelConfig.from_json(path.read_text(encoding="utf-8"))
+        return ModelConfig.from_name(self.model)
+
+
+def run_procedural(
+    settings: ProceduralRun, process: Process, journal: Journal, *, only_autoencoder: bool = False
+) -> None:
+    """Do what is left of a run; its folder holds the state of every part."""
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    torch._dynamo.config.cache_size_limit = 64
+    folder = Path(settings.output)
+    core = compile_core() if settings.compiled and not only_autoencoder else None
+    if settings.teacher is not None:
+        _few_steps(settings, Path(settings.teacher), process, journal, core)
+        return
+    model_folder = folder / "model"
+    if process.leads:
+        model_folder.mkdir(parents=True, exist_ok=True)
+    if not _autoencoder(settings, model_folder, process, journal) or only_autoencoder:
+        return
+    config, autoencoder = _load(settings, model_folder, process)
+
+    def publish(weights: dict[str, Tensor], step: int) -> None:
+        target = model_folder / "transformer.safetensors"
+        save_file(to_half(weights), target.with_suffix(".partial"))
+        target.with_suffix(".partial").replace(target)
+        journal.say(f"saved the averaged weights of step {step}")
+        if settings.samples:
+            show_world(config, autoencoder, weights, process.device, folder, step, journal)
+
+    length = settings.transformer_length
+    _, steps = train_transformer(
+        config, settings.transformer, autoencoder, process, folder=folder,
+        seconds=settings.leg_seconds or length.clock, total_seconds=length.clock,
+        total_steps=length.steps, leg_steps=settings.leg_steps, core=core,
+        compiled=settings.compiled, on_save=publish, log=journal.say, record=journal.record,
+    )  # fmt: skip
+    complete = settings.leg_seconds is None and (
+        settings.leg_steps is None or (length.steps is not None and steps >= length.steps)
+    )
+    few = settings.few_step_length
+    if complete and (few.seconds > 0 or few.steps):
+        _wait(process)  # for the weights that the leading process wrote
+        _few_steps(settings, model_folder, process, journal, core)
+
+
+def _autoencoder(
+    settings: ProceduralRun, model_folder: Path, process: Process, journal: Journal
+) -> bool:
+    """Train or borrow the autoencoder if that is not done; say whether it is done now."""
+    began = time.monotonic()
+    folder, config = model_folder.parent, settings.config()
+    done = folder / "autoencoder.done"
+    # Its training is over before a compilation would have paid.
+    plain: Core | None = render_core if process.device.type == "cuda" else None
+    if settings.borrowed_autoencoder and process.leads and not done.exists():
+        source = Path(settings.borrowed_autoencoder)
+        config = dataclasses.replace(config, autoencoder=load_config(source).autoencoder)
+        shutil.copy(source / "autoencoder.safetensors", model_folder)
+        (model_folder / "config.json").write_text(config.to_json())
+        done.write_text(f"from {source.name}\n")
+    if not settings.borrowed_autoencoder and not done.exists():
+        length = settings.autoencoder_length
+        weights, steps = train_autoencoder(
+            config, settings.autoencoder, process, folder=folder, seconds=length.clock,
+            total_steps=length.steps or 10**6, leg_steps=settings.leg_steps, core=plain,
+            compiled=False, log=journal.say,
+        )  # fmt: skip
+        if length.steps is not None and steps < length.steps:
+            return False
+        worlds = settings.autoencoder.worlds
+        config = measure_latents(
+            config, weights, process.device, worlds=4 * worlds, at_once=worlds, core=plain
+        )
+        if process.leads:
+            save_file(to_half(weights), model_folder / "autoencoder.safetensors")
+            (model_folder / "config.json").write_text(config.to_json())
+            done.write_text(f"{steps} steps\n")
+            seconds = time.monotonic() - began
+            journal.say(f"autoencoder done after {steps} steps, {seconds:.0f} s")
+    _wait(process)
+    return True
+
+
+def _few_steps(
+    settings: ProceduralRun, teacher: Path, process: Process, journal: Journal, core: Core | None
+) -> None:
+    """Distil a model folder into ``few-step`` beside it, whose configuration says the steps."""
+    folder = Path(settings.output)
+    target = folder / "few-step"
+    if process.leads:
+        target.mkdir(parents=True, exist_ok=True)
+    config, autoencoder = _load(settings, teacher, process)
+    length = settings.few_step_length
+    if length.seconds <= 0 and not length.steps:
+        raise ValueError("few_step_length is empty; accepted: seconds above 0, or steps")
+    weights, _ = train_few_step(
+        config, settings.few_step, autoencoder, load_file(teacher / "transformer.safetensors"),
+        process, folder=folder, seconds=length.clock, total_steps=length.steps,
+        leg_steps=settings.leg_steps, core=core, compiled=settings.compiled, log=journal.say,
+    )  # fmt: skip
+    if process.leads:
+        sampler = dataclasses.replace(config.sampler, steps=settings.few_step.steps)
+        few = dataclasses.replace(config, sampler=sampler)
+        (target / "config.json").write_text(few.to_json())
+        shutil.copy(teacher / "autoencoder.safetensors", target)
+        save_file(to_half(weights), target / "transformer.safetensors")
+        journal.say(f"saved the {settings.few_step.steps}-step model in {target}")
+
+
+def _load(
+    settings: ProceduralRun, model_folder: Path, process: Process
+) -> tuple[ModelConfig, Autoencoder]:
+    config = load_config(model_folder)
+    autoencoder = Autoencoder(config.autoencoder)
+    autoencoder.load_state_dict(load_file(model_folder / "autoencoder.safetensors"))
+    autoencoder.prepare(process.device, torch.bfloat16)
+    if settings.compiled:
+        autoencoder.encode_moments = torch.compile(  # type: ignore[method-assign]
+            autoencoder.encode_moments, dynamic=False
+        )
+    return config, autoencoder
+
+
+def _wait(process: Process) -> None:
+    if process.ranks > 1:
+        torch.distributed.barrier()

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hydra-ros train``: configs, fine-tuning of prepared clips, one process and two."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_training import CONFIG
+
+from hydra_model.checkpoints import load_transformer
+from hydra_model.checkpoints.upstream_names import wan_base_names
+from hydra_model.datasets.shards import Index, write_shard
+from hydra_model.training import command
+from hydra_model.training.latent_batches import SyntheticClips
+from hydra_model.transformer import Transformer
+from hydra_ros.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A Wan base, prepared clips and a config file, all tiny."""
+    folder = tmp_path_factory.mktemp("prepared")
+    torch.manual_seed(0)
+    ours = Transformer(CONFIG.transformer).state_dict()
+    names = wan_base_names(ours)
+    save_file({names[k]: v for k, v in ours.items() if k in names}, folder / "wan.safetensors")
+    (folder / "model.json").write_text(CONFIG.to_json())
+    clips = SyntheticClips(CONFIG, 4)
+    index = Index({"model": "none", "name": "none", "data": "none"})
+    index.shards = [
+        write_shard(folder / f"shard-{i}.safetensors", [clips.load(2 * i), clips.load(2 * i + 1)])
+        for i in range(2)
+    ]
+    index.write(folder / "index.json")
+    (folder / "config.yaml").write_text(f"""
+recipe: finetune
+output: {folder / "run"}
+model: {folder / "model.json"}
+start: wan-base:{folder / "wan.safetensors"}
+data: {folder}
+device: cpu
+training: {{steps: 4, learning_rate: 1e-2, warmup: 1, log_every: 1, save_every: 2, timesteps: 50,
+  batch: 2, sample_every: 0, precision: float32}}
+""")
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "train.log").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines if line.startswith("{")]
+
+
+def test_a_config_file_fine_tunes_the_wan_base_on_prepared_clips(prepared, tmp_path) -> None:
+    arguments = ["train", "transformer", "--config", str(prepared / "config.yaml")]
+    assert main([*arguments, "--output", str(tmp_path)]) == 0
+    assert len(losses(tmp_path)) == 4
+    with torch.device("meta"):
+        base = Transformer(CONFIG.transformer).state_dict()
+    after = load_transformer(tmp_path / "model", CONFIG).state_dict()
+    assert base.keys() == after.keys()
+    assert any((tmp_path / "tensorboard").iterdir())
+    # Zero at the start, so what it is now was trained.
+    assert after["blocks.0.camera_target.weight"].abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_two_processes_with_a_clip_each_are_as_one_with_two(
+    prepared, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = ["train", "transformer", "--config", str(prepared / "config.yaml")]
+    assert main([*arguments, "--output", str(tmp_path / "one")]) == 0
+    two = [*arguments, "--output", str(tmp_path / "two")]
+    pair = ["--processes", "2", "--set", "training.batch=1", "--set", "leg_steps=2"]
+    assert main([*two, *pair]) == 0
+    assert main(two) == 0  # goes on alone with what two have written
+    assert len(losses(tmp_path / "two")) == 4
+    one, other = (
+        load_transformer(tmp_path / name / "model", CONFIG).state_dict() for name in ("one", "two")
+    )
+    for name, value in one.items():
+        assert torch.allclose(value.float(), other[name].float(), atol=2e-3), name
+
+
+def test_a_synthetic_run_prints_every_step(prepared, tmp_path, capsys) -> None:
+    arguments = ["train", "transformer", "--config", str(prepared / "config.yaml")]
+    assert main([*arguments, "--synthetic", "3", "--output", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "of 0.0 M parameters are trained, on 1 x cpu, from step 0" in out
+    records = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    assert [r["step"] for r in records] == [1, 2, 3]
+    assert all(r["seconds_per_step"] > 0 for r in records)
+
+
+@pytest.mark.parametrize("name", command.presets())
+def test_the_shipped_configs_are_valid(name, tmp_path) -> None:
+    options = argparse.Namespace(
+        stage="transformer", config=None, preset=name, overrides=[], output=tmp_path, synthetic=None
+    )
+    settings = command.read_settings(options)
+    assert settings.output == str(tmp_path)
+    assert settings.config().name == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--preset", "other"], "preset 'other'; accepted: default, hydra-1.3b"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml cannot be read"),
+        (["--preset", "default", "--set", "recipe=magic"], "recipe is 'magic'"),
+        (["--preset", "default", "--set", "transformer.worlds=many"], "transformer.worlds is 'ma"),
+        (["--preset", "default", "--synthetic", "3"], "--synthetic is for the recipe finetune"),
+        (["--preset", "hydra-1.3b", "--set", "start=random"], "prepared/hm-world holds no prep"),
+        (["--preset", "hydra-1.3b", "--processes", "0"], "processes is 0"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, said, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [*arguments, "--output", str(tmp_path)]
+    assert main(["train", "transformer", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_wrong_data_is_refused_before_the_weights_are_read(prepared, tmp_path, capsys) -> None:
+    shard = prepared / "shard-1.safetensors"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-10])
+    arguments = ["train", "transformer", "--config", str(prepared / "config.yaml")]
+    try:
+        assert main([*arguments, "--output", str(tmp_path)]) == 2
+    finally:
+        shard.write_bytes(whole)
+    assert "cut short" in capsys.readouterr().err
