@@ -1,34 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting contexts, made beside the world that runs."""
+"""What worlds start from, made or read beside the world that runs."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from hydra_ros.parameters import Settings
-from hydra_ros.simulation_thread import WorldFacts
-from hydra_ros.starting_world import ContextFormat, StartingWorld, starting_world
+from hydra_ros.simulation_thread import Start, WorldFacts
+from hydra_ros.starting_world import ContextFormat, starting_world
+from hydra_ros.state_store import StateStore
+
+STATE = "state:"  # before the name of a saved state, as a source
 
 
 class ContextPreparer:
-    """Reads or renders starting contexts on a thread of its own, one after the other.
+    """Reads or renders what worlds start from on a thread of its own, one after the other.
 
     Not on the simulation thread: there a bad clip would be found only after the chunk that is
     being simulated, and a good one would keep the running world waiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, states: StateStore) -> None:
+        self._states = states
         self._worker = ThreadPoolExecutor(1, "starting-world", initializer=_use_one_core)
 
     def prepare(
         self, source: str, seed: int, prompt: str, settings: Settings, facts: WorldFacts
-    ) -> Future[StartingWorld]:
-        """Return the future context of a source; what is empty comes from the parameters.
+    ) -> Future[Start]:
+        """Return what a source gives in future; what is empty comes from the parameters.
 
-        An empty source with seed 0 takes the configured seed.
+        An empty source with seed 0 takes the configured seed. A saved state has a seed and a
+        prompt of its own.
         """
         if not source:
             source, seed = settings.start_source, seed or settings.seed
+        if source.startswith(STATE):
+            return self._worker.submit(self._states.load, source.removeprefix(STATE))
         return self._worker.submit(
             starting_world,
             source,

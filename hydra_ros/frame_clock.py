@@ -22,13 +22,18 @@ class FrameClock:
         self._anchor = 0  # the stamp of simulated time 0, nanoseconds
         self._last = 0
 
-    def start_world(self, now: int) -> None:
-        """Begin a world, whose context ends at simulated time 0; ``now`` in nanoseconds.
+    def start_world(self, now: int, time: float = 0.0) -> None:
+        """Begin a world that is at simulated ``time`` in seconds; ``now`` in nanoseconds.
 
         A world that replaces another goes on where that one's stamps ended: listeners take
-        time that jumps back for a new start and forget what they know.
+        time that jumps back for a new start and forget what they know. The first one, where
+        it goes on from a saved state, has that state's time.
         """
-        self._anchor = self._last if self._from_zero else max(now, self._last)
+        time_ns = round(time * NANOSECONDS)
+        if self._from_zero:
+            self._anchor = max(self._last - time_ns, 0)
+        else:
+            self._anchor = max(now, self._last) - time_ns
 
     def stamp(self, simulated_time: float, now: int) -> int:
         """Return the stamp in nanoseconds of a frame at ``simulated_time`` seconds."""

@@ -98,7 +98,7 @@ class FramePublisher:
         self.shown_pose = facts.pose
         self._fps, self._fov_x = facts.fps, facts.fov_x
         self.rate.clear()
-        self._clock.start_world(self._node.get_clock().now().nanoseconds)
+        self._clock.start_world(self._node.get_clock().now().nanoseconds, facts.time)
 
     def drop_run(self) -> None:
         """Drop all frames, those still to come too, until ``start_run``."""

@@ -17,7 +17,7 @@ import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from hydra_ros.commands import Command, CommandError
-from hydra_ros.context_preparer import ContextPreparer
+from hydra_ros.context_preparer import STATE, ContextPreparer
 from hydra_ros.diagnostics import Counters, Status
 from hydra_ros.frame_publisher import FramePublisher
 from hydra_ros.parameters import Settings
@@ -26,10 +26,12 @@ from hydra_ros.simulation_thread import (
     Cancelled,
     FrameBatch,
     SimulationThread,
+    Start,
     StepResult,
     WorldFacts,
 )
-from hydra_ros.starting_world import StartingWorld
+from hydra_ros.state_keeper import AUTOSAVE, StateKeeper
+from hydra_ros.state_store import StateError, StateFacts
 
 REALTIME_CHUNK = 17  # frames; about one second
 
@@ -71,11 +73,12 @@ class Session:
         self._counters = counters
         self._logger = logger
         self._thread = SimulationThread(load, on_frames)
-        self._preparer = ContextPreparer()
+        self.states = StateKeeper(settings.states_folder, lambda: self._thread.world, logger)
+        self._preparer = ContextPreparer(self.states.store)
         self._facts: WorldFacts | None = None
         self._planner: Planner | None = None
         self._held: deque[Command] = deque()
-        self._starts: list[Future[StartingWorld]] = []  # asked for and not yet answered
+        self._starts: list[Future[Start]] = []  # asked for and not yet answered
         self._resets = 0  # of these, those that have reached the simulation thread
         self._run = 0
         self._step: Future[StepResult] | None = None
@@ -150,9 +153,11 @@ class Session:
     def activate(self) -> None:
         """Let time go on; the first time, start the configured world."""
         self.active = True
-        source = self.settings.start_source
-        if not self._planner and not self._starts and source != "none":
-            start = self.start_world("", 0, "")
+        resume = self.settings.resume and AUTOSAVE in self.states.store
+        source = STATE + AUTOSAVE if resume else ""
+        wanted = source or self.settings.start_source != "none"
+        if not self._planner and not self._starts and wanted:
+            start = self.start_world(source, 0, "")
             start.add_done_callback(self._report_failed_start)
         self.pump()
 
@@ -165,6 +170,8 @@ class Session:
         self.active = False
         self._publisher.drop_run()
         self._preparer.close()
+        self._autosave()
+        self.states.close()
         self._thread.close()
         for start in self._starts:
             start.set_exception(Cancelled("the simulator was shut down or cleaned up"))
@@ -173,14 +180,14 @@ class Session:
 
     # --- Worlds ---
 
-    def start_world(self, source: str, seed: int, prompt: str) -> Future[StartingWorld]:
-        """Start a world: "procedural", a clip's name, or "" for the configured source.
+    def start_world(self, source: str, seed: int, prompt: str) -> Future[Start]:
+        """Start a world: "procedural", a clip's name, "state:NAME", "" for the configured source.
 
         Seed 0 with an empty source is the configured seed; an empty prompt the configured one.
         The future is answered on the executor's thread. The running world goes on until the
         new one's context is there; if that fails, nothing has changed.
         """
-        started: Future[StartingWorld] = Future()
+        started: Future[Start] = Future()
         self._starts.append(started)
         prepared = self._preparer.prepare(source, seed, prompt, self.settings, self._facts)
         prepared.add_done_callback(
@@ -188,9 +195,7 @@ class Session:
         )
         return started
 
-    def _context_prepared(
-        self, prepared: Future[StartingWorld], started: Future[StartingWorld]
-    ) -> None:
+    def _context_prepared(self, prepared: Future[Start], started: Future[Start]) -> None:
         if started.done():
             return  # closed meanwhile
         if prepared.exception():
@@ -209,8 +214,8 @@ class Session:
     def _world_reset(
         self,
         reset: Future[WorldFacts],
-        context: StartingWorld,
-        started: Future[StartingWorld],
+        context: Start,
+        started: Future[Start],
     ) -> None:
         if started.done():
             return
@@ -238,8 +243,8 @@ class Session:
 
     def _answer(
         self,
-        started: Future[StartingWorld],
-        result: StartingWorld | None = None,
+        started: Future[Start],
+        result: Start | None = None,
         error: BaseException | None = None,
     ) -> None:
         self._starts.remove(started)
@@ -250,11 +255,30 @@ class Session:
         self._take_held()
         self.pump()
 
-    def _report_failed_start(self, started: Future[StartingWorld]) -> None:
+    def _report_failed_start(self, started: Future[Start]) -> None:
         error = started.exception()
         if error and not isinstance(error, Cancelled):
             self._problem = f"no world was started: {error}"
             self._logger.error(self._problem)
+
+    # --- States ---
+
+    def save_state(self, name: str, *, overwrite: bool, persistent: bool) -> Future[StateFacts]:
+        """Save the world as it was when its last chunk was committed, whatever runs now.
+
+        Raises:
+            StateError: there is no world, or one is being started.
+        """
+        if not self._planner or self._resets:
+            raise StateError("no world runs; start one, or wait until it has started")
+        return self.states.save(
+            name, self._thread.committed, self._world, overwrite=overwrite, persistent=persistent
+        )
+
+    def _autosave(self) -> None:
+        committed = self._thread.committed
+        if self.settings.autosave and committed and self._planner and not self._resets:
+            self.states.autosave(committed, self._world)
 
     # --- Commands ---
 
@@ -338,6 +362,7 @@ class Session:
         if error is None:
             result = step.result()
             self._facts = result.facts
+            self._autosave()
             self._problem = ""
             self._chunk_seconds = result.seconds
             self._first_frame_seconds.append(result.first_frame_seconds)

@@ -114,6 +114,11 @@ class SimulationThread:
         """
         return self._committed
 
+    @property
+    def world(self) -> Any:
+        """The world itself, for what any thread may do with it: write and read states."""
+        return self._world
+
     def reset(self, start: Start) -> Future[WorldFacts]:
         """Start a world, abandoning the steps of the former one."""
         self.cancel()

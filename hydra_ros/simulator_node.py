@@ -11,9 +11,12 @@ import signal
 import sys
 import time
 from concurrent.futures import Future, wait
+from typing import Any
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -34,6 +37,7 @@ from hydra_ros.post_box import PostBox
 from hydra_ros.session import Session
 from hydra_ros.simulation_thread import Cancelled, FrameBatch, WorldFacts
 from hydra_ros.srv import Reset
+from hydra_ros.state_services import StateServices
 from hydra_ros.threads import let_idle_threads_sleep
 from hydra_ros.throttle import Throttle
 from hydra_ros.world_loader import load_world
@@ -84,6 +88,7 @@ class SimulatorNode(LifecycleNode):
         )
         # A reset is answered when the world has started; meanwhile other callbacks must run.
         self.create_service(Reset, "~/reset", self._reset, callback_group=ReentrantCallbackGroup())
+        StateServices(self, lambda: self._session, self._completed, self._pose_message)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Paced by a steady clock: ROS time may stand still or jump.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -220,25 +225,30 @@ class SimulatorNode(LifecycleNode):
             response.message = "the simulator is not configured"
             return response
         started = self._session.start_world(request.source, request.seed, request.prompt)
-        answered = RosFuture(executor=self.executor)
-        started.add_done_callback(answered.set_result)
-        await answered
-        error = started.exception()
-        if error:
+        try:
+            world = await self._completed(started)
+        except Exception as error:  # whatever is wrong with what was named
             response.message = str(error)
             self.get_logger().warning(f"reset refused: {error}")
             return response
-        world = started.result()
         response.success = True
         response.message = world.description
         response.seed = world.seed
-        pose = world.pose
+        response.start_pose = self._pose_message(world.pose)
+        return response
+
+    async def _completed(self, future: Future) -> Any:
+        """Return a future's result, or raise its exception; other callbacks run meanwhile."""
+        answered = RosFuture(executor=self.executor)
+        future.add_done_callback(lambda _: self._post_box.post(lambda: answered.set_result(None)))
+        await answered
+        return future.result()
+
+    def _pose_message(self, pose: np.ndarray) -> PoseStamped:
+        """Return an optical pose [4, 4] as a message in the world frame."""
         if self._settings.pose_convention == "body":
             pose = conversions.optical_to_body(pose)
-        response.start_pose = conversions.pose_stamped_message(
-            pose, self._header(self._settings.world_frame)
-        )
-        return response
+        return conversions.pose_stamped_message(pose, self._header(self._settings.world_frame))
 
     # --- Time ---
 

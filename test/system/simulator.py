@@ -58,6 +58,10 @@ class SimulatorProcess:
         return [line for line in self.log[since:] if words in line]
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
