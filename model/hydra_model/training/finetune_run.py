@@ -19,7 +19,7 @@ from hydra_model.checkpoints import (
     load_wan_base,
 )
 from hydra_model.config import ModelConfig
-from hydra_model.datasets import PreparedClips
+from hydra_model.datasets.shards import PreparedClips
 from hydra_model.training.distributed import Process
 from hydra_model.training.finetune import FinetuneTraining, finetune
 from hydra_model.training.hydra_objective import initialise_additions

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hydra_model.config import ModelConfig
-from hydra_model.datasets import PreparedClip
+from hydra_model.datasets.shards import PreparedClip
 from hydra_model.rays import camera_conditioning
 from hydra_model.training.distributed import Process
 

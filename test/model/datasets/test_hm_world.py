@@ -10,7 +10,10 @@ import pytest
 import small_hm_world
 
 import small_models
-from hydra_model.datasets import HMWorldClips, ProceduralClips, UnusableClip, open_clips
+from hydra_model.datasets.clips import UnusableClip
+from hydra_model.datasets.hm_world import HMWorldClips
+from hydra_model.datasets.opening import open_clips
+from hydra_model.datasets.procedural_clips import ProceduralClips
 
 CONFIG = dataclasses.replace(small_models.CONFIG, context_latents=20, chunk_latents=20)
 

@@ -14,8 +14,9 @@ import small_models
 from hydra_model.autoencoder import Autoencoder, frames_to_video
 from hydra_model.checkpoints import save_model_folder
 from hydra_model.config import VideoConfig
-from hydra_model.datasets import HMWorldClips, PreparedClips, ShardError
+from hydra_model.datasets.hm_world import HMWorldClips
 from hydra_model.datasets.prepare import ClipEncoder, latent_mask, prepare
+from hydra_model.datasets.shards import PreparedClips, ShardError
 from hydra_model.text import build_text_model
 from hydra_ros.cli.main import main
 
