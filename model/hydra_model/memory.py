@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hydra_model.latent_store import Latents, MemoryLimits, MemoryUsage, usage
+from hydra_model.moving import STEP, Sightings, find_moving
 
 __all__ = [
     "Context", "Latents", "MemoryBank", "MemoryLimits", "MemorySettings", "MemoryUsage",
@@ -42,7 +43,8 @@ class Segment:
 
     ``latents`` hold ``[C, k, h, w]``, ``poses [k, 4, 4]`` are optical camera-to-world in metres,
     ``times [k]`` simulated seconds (of the last video frame that each latent frame covers, as
-    are the poses), ``thumbnails`` uint8 ``[k, th, tw, 3]`` RGB (0x0 pixels where none are kept).
+    are the poses), ``thumbnails`` uint8 ``[k, th, tw, 3]`` RGB (0x0 pixels where none are kept),
+    ``sightings`` what moved in them, numbered from the segment's first frame.
     """
 
     latents: Latents
@@ -52,6 +54,7 @@ class Segment:
     thumbnails: npt.NDArray[np.uint8] = field(
         default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8)
     )
+    sightings: Sightings = field(default_factory=Sightings.none)
 
     def __post_init__(self) -> None:
         count = self.latents.shape[1]
@@ -148,6 +151,39 @@ class MemoryBank:
         runs = self._runs(np.asarray(indices, dtype=np.int64))
         pictures = [self.segments[s].thumbnails[start:stop] for s, start, stop in runs]
         return np.concatenate(pictures) if pictures else np.zeros((0, 0, 0, 3), np.uint8)
+
+    def sightings(self, since: float) -> Sightings:
+        """Return what moved in the segments that reach beyond ``since`` (simulated seconds)."""
+        frame, direction, colour = [], [], []
+        for segment, start in zip(
+            reversed(self.segments), self._columns.starts[: len(self.segments)][::-1], strict=True
+        ):
+            if segment.times[-1] < since:
+                break
+            frame.append(segment.sightings.frame + start)
+            direction.append(segment.sightings.direction)
+            colour.append(segment.sightings.colour)
+        if not frame:
+            return Sightings.none()
+        return Sightings(*(np.concatenate(part[::-1]) for part in (frame, direction, colour)))
+
+    def watched(self, segment: Segment, fov_x: float) -> Segment:
+        """Return a segment that is to follow, with what moved in it (``moving``)."""
+        before = np.arange(max(0, self._frames - 2 * STEP), self._frames)
+        known = self.thumbnails(before)
+        if not segment.thumbnails.size or (
+            len(before) and known.shape[1:] != segment.thumbnails.shape[1:]
+        ):
+            return segment
+        pictures = [known, segment.thumbnails] if len(before) else [segment.thumbnails]
+        found = find_moving(
+            np.concatenate(pictures),
+            np.concatenate([self.poses[before], segment.poses]),
+            np.concatenate([self.times[before], segment.times]),
+            fov_x,
+            first=len(before),
+        )
+        return replace(segment, sightings=found)
 
     def recent(self, count: int, multiple: int = 1) -> Indices:
         """Return the numbers of the newest frames: at most ``count``, a multiple of ``multiple``.

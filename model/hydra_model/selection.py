@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hydra_model.memory import MemoryBank
 from hydra_model.overlap import cover, target_points, view_quality
+from hydra_model.tracks import expected, find_tracks, last_view
 
 Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float32]
@@ -51,7 +52,9 @@ Policy = Callable[[MemoryBank, Request], Selection]
 
 RECENCY_SECONDS = 10.0  # age at which the "recent" score has fallen to a half
 RECENT_SHARE = 0.5  # of the slots of "hybrid" that go to the newest frames
-RUN_FRAMES = 4  # neighbouring frames that are taken together
+RUN_FRAMES = 10  # most neighbouring frames that are taken together, as one clip of the past
+SUBJECT_FRAMES = 4  # last frames of a subject that may come back
+FORESIGHT_SECONDS = 90.0  # for which motion is believed to go on
 IMAGINED_WORTH = 0.8  # of a view, where an observed one counts as 1
 _LEAST_GAIN = 0.01  # of the sampled points that a run must add to be worth its slots
 _NEWER_GAIN = 0.1  # how much more the newest run is preferred to a very old one of equal view
@@ -83,12 +86,53 @@ def recent(memory: MemoryBank, request: Request) -> Selection:
 
 def overlap(memory: MemoryBank, request: Request) -> Selection:
     """Choose the frames that together saw best what the chunk's cameras will see."""
-    return _covering("overlap", memory, request, recent_share=0.0)
+    everything = memory.recent(request.count, request.multiple)
+    quality, scores = _views(memory, request)
+    chosen = np.zeros(len(memory), dtype=np.bool_)
+    _cover(chosen, len(everything), quality, scores["recent"], memory, request)
+    _fill(chosen, len(everything))
+    return Selection(
+        policy="overlap",
+        indices=np.flatnonzero(chosen),
+        scores=scores,
+        total=scores["overlap"] + _NEWER_GAIN * scores["recent"],
+    )
 
 
 def hybrid(memory: MemoryBank, request: Request) -> Selection:
-    """Choose recent frames for the motion, and those that saw what comes into view."""
-    return _covering("hybrid", memory, request, recent_share=RECENT_SHARE)
+    """Choose recent frames for the motion, those that saw what comes into view, and subjects.
+
+    A subject here is what moved and is expected to be seen again, going on as it went
+    (``tracks``): the frames that last saw it are chosen.
+    """
+    everything = memory.recent(request.count, request.multiple)
+    quality, scores = _views(memory, request)
+    chosen = np.zeros(len(memory), dtype=np.bool_)
+    kept = _multiple(len(everything) * RECENT_SHARE, request.multiple)
+    chosen[len(memory) - kept :] = True
+    newest = chosen.copy()
+    slots = len(everything) - kept
+    _cover(chosen, slots, quality, scores["recent"], memory, request)
+    last_views = _expected_again(memory, request)
+    scores["subject"] = np.zeros(len(memory), dtype=np.float32)
+    scores["subject"][last_views] = 1.0
+    missing = [view for view in last_views if not chosen[max(0, view - 2) : view + 1].any()]
+    if missing:
+        chosen = newest
+        length = max(request.multiple, _multiple(SUBJECT_FRAMES, request.multiple))
+        for view in missing[: slots // (2 * length)]:
+            start = min(view + 1, len(memory) - kept) - length
+            if start >= 0 and not chosen[start : start + length].any():
+                chosen[start : start + length] = True
+        rest = len(everything) - int(chosen.sum())
+        _cover(chosen, rest, quality, scores["recent"], memory, request)
+    _fill(chosen, len(everything))
+    return Selection(
+        policy="hybrid",
+        indices=np.flatnonzero(chosen),
+        scores=scores,
+        total=RECENT_SHARE * scores["recent"] + scores["overlap"] + scores["subject"],
+    )
 
 
 POLICIES: dict[str, Policy] = {"recent": recent, "overlap": overlap, "hybrid": hybrid}
@@ -100,38 +144,53 @@ def recency(memory: MemoryBank, request: Request) -> Scores:
     return (1 / (1 + age / RECENCY_SECONDS)).astype(np.float32)
 
 
-def _covering(
-    policy: str, memory: MemoryBank, request: Request, *, recent_share: float
-) -> Selection:
-    """Give a share of the slots to the newest frames, the others to what covers the view."""
-    everything = memory.recent(request.count, request.multiple)
+def _views(memory: MemoryBank, request: Request) -> tuple[Scores, dict[str, Scores]]:
+    """Return how well each frame saw each sampled point [N, P], and the scores that tell."""
     points = target_points(request.poses, request.fov_x, request.aspect)
     quality = view_quality(memory.poses, points, request.fov_x, request.aspect)
     quality *= np.where(memory.observed, 1.0, IMAGINED_WORTH).astype(np.float32)[:, None]
-    newest = recency(memory, request)
-    scores = {"recent": newest, "overlap": quality.mean(1)}
-    total = (recent_share * newest + scores["overlap"]).astype(np.float32)
-    chosen = np.zeros(len(memory), dtype=np.bool_)
-    if len(memory) <= len(everything) + request.multiple:
-        chosen[everything] = True
-    else:
-        kept = int(len(everything) * recent_share) // request.multiple * request.multiple
-        chosen[len(memory) - kept :] = True
-        run = max(request.multiple, RUN_FRAMES // request.multiple * request.multiple)
-        slots = len(everything) - kept
-        starts = cover(
-            quality,
-            covered=quality[chosen].max(0, initial=0),
-            allowed=_clips(memory.times, chosen, run),
-            preference=1 + _NEWER_GAIN * newest[: len(memory) - run + 1],
-            run=run,
-            count=slots,
-            least_gain=_LEAST_GAIN,
-        )
-        for start in starts:
-            chosen[start : start + run] = True
-        _fill(chosen, len(everything))
-    return Selection(policy=policy, indices=np.flatnonzero(chosen), scores=scores, total=total)
+    return quality, {"recent": recency(memory, request), "overlap": quality.mean(1)}
+
+
+def _cover(
+    chosen: Mask,
+    slots: int,
+    quality: Scores,
+    newest: Scores,
+    memory: MemoryBank,
+    request: Request,
+) -> None:
+    """Choose at most ``slots`` more frames that add to what the chosen ones saw."""
+    run = _multiple(min(RUN_FRAMES, slots), request.multiple)
+    if run == 0 or run > len(memory):
+        return
+    starts = cover(
+        quality,
+        covered=quality[chosen].max(0, initial=0),
+        allowed=_clips(memory.times, chosen, run),
+        preference=1 + _NEWER_GAIN * newest[: len(memory) - run + 1],
+        run=run,
+        count=slots,
+        least_gain=_LEAST_GAIN,
+    )
+    for start in starts:
+        chosen[start : start + run] = True
+
+
+def _expected_again(memory: MemoryBank, request: Request) -> list[int]:
+    """Return the frames that last saw what may come back into view, the latest first."""
+    view = (request.fov_x, request.aspect)
+    sightings = memory.sightings(since=request.times[0] - FORESIGHT_SECONDS)
+    views = {
+        last_view(track, memory.poses, memory.times, *view)
+        for track in find_tracks(sightings, memory.times)
+        if expected(track, request.poses, request.times, *view)
+    }
+    return sorted(views, reverse=True)
+
+
+def _multiple(count: float, of: int) -> int:
+    return int(count) // of * of
 
 
 def _clips(times: npt.NDArray[np.float64], taken: npt.NDArray[np.bool_], run: int) -> Mask:

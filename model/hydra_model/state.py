@@ -29,10 +29,13 @@ class State:
     fov_x: float
 
     def followed_by(self, segment: Segment, pose: npt.NDArray[np.float64], time: float) -> State:
-        """Return the state after a segment whose last frame has that pose and time."""
+        """Return the state after a segment whose last frame has that pose and time.
+
+        What moved in the segment's thumbnails is found here.
+        """
         return dataclasses.replace(
             self,
-            memory=self.memory.add(segment),
+            memory=self.memory.add(self.memory.watched(segment, self.fov_x)),
             pose=pose,
             time=time,
             chunks=self.chunks + (segment.origin == "imagined"),

@@ -25,6 +25,7 @@ from hydra_model.conditioning import latent_shape
 from hydra_model.config import ModelConfig
 from hydra_model.latent_store import LatentStore
 from hydra_model.memory import Latents, MemoryBank, Segment
+from hydra_model.moving import Sightings
 from hydra_model.state import State
 
 FORMAT = 2
@@ -149,7 +150,6 @@ def read_state(
         for name in facts.pop("files"):
             tensors = load_file(folder / name)
             while f"{len(segments):06d}.latents" in tensors:
-                # Copied: they would keep the whole file's memory alive.
                 segment = _segment(tensors, len(segments), origins[len(segments)], device)
                 kept(segment.latents)
                 segments.append(segment)
@@ -180,6 +180,9 @@ def _tensors(first: int, group: list[Segment]) -> dict[str, Tensor]:
             "poses": torch.from_numpy(np.array(segment.poses)),
             "times": torch.from_numpy(np.array(segment.times)),
             "thumbnails": torch.from_numpy(np.array(segment.thumbnails)),
+            "sightings.frame": torch.from_numpy(segment.sightings.frame),
+            "sightings.direction": torch.from_numpy(segment.sightings.direction),
+            "sightings.colour": torch.from_numpy(segment.sightings.colour),
         }
         tensors.update({f"{number:06d}.{name}": value for name, value in parts.items()})
     return tensors
@@ -188,14 +191,18 @@ def _tensors(first: int, group: list[Segment]) -> dict[str, Tensor]:
 def _segment(
     tensors: dict[str, Tensor], number: int, origin: Any, device: torch.device | None
 ) -> Segment:
-    latents, poses, times, thumbnails = (
-        tensors[f"{number:06d}.{name}"].clone()
-        for name in ("latents", "poses", "times", "thumbnails")
-    )
+    def array(name: str) -> Any:
+        # A copy: a view would keep the memory of the whole file.
+        return tensors[f"{number:06d}.{name}"].clone().numpy()
+
     if origin not in ("observed", "imagined"):
         raise ValueError(f"segment {number} is {origin!r}; accepted: observed, imagined")
-    own = Latents(latents if device is None else latents.to(device))
-    return Segment(own, poses.numpy(), times.numpy(), origin, thumbnails.numpy())
+    latents = tensors[f"{number:06d}.latents"].clone()
+    return Segment(
+        Latents(latents if device is None else latents.to(device)),
+        array("poses"), array("times"), origin, array("thumbnails"),
+        Sightings(*(array(f"sightings.{name}") for name in ("frame", "direction", "colour"))),
+    )  # fmt: skip
 
 
 def _sync(path: Path) -> None:

@@ -226,8 +226,9 @@ class World:
         times = np.arange(1 - len(frames), 1) / self.config.video.fps
         fov_x = self.config.video.fov_x if fov_x is None else check_fov_x(fov_x)
         self.embedding(prompt)
+        segment = self._encode(frames, poses, times)
         self._state = State(
-            memory=MemoryBank((self._encode(frames, poses, times),)),
+            memory=MemoryBank((MemoryBank().watched(segment, fov_x),)),
             pose=poses[-1], time=0.0, seed=self._seed if seed is None else seed, chunks=0,
             prompt=prompt, fov_x=fov_x,
         )  # fmt: skip
