@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The memory bank: what goes in comes out, newest last, and snapshots never change."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +39,56 @@ def test_adding_leaves_the_older_bank_as_it_was_and_shares_its_storage() -> None
     after = before.add(segment(5, 5))
     assert (len(before), len(after)) == (5, 10)
     assert after.segments[0] is before.segments[0]
+
+
+def test_frames_are_gathered_from_anywhere_in_the_order_asked_for() -> None:
+    bank = MemoryBank([segment(0, 5), segment(5, 3), segment(8, 2)])
+    context = bank.gather([9, 2, 3, 6, 4])
+    assert context.latents[0, :, 0, 0].tolist() == [9, 2, 3, 6, 4]
+    assert context.times.tolist() == [9, 2, 3, 6, 4]
+    assert context.poses[:, 0, 3].tolist() == [9, 2, 3, 6, 4]
+    with pytest.raises(ValueError, match="accepted: 0 to 9"):
+        bank.gather([10])
+
+
+def test_a_bank_tells_of_all_its_frames() -> None:
+    bank = MemoryBank([segment(0, 2), replace(segment(2, 2), origin="observed")])
+    assert bank.times.tolist() == [0, 1, 2, 3]
+    assert bank.poses[:, 0, 3].tolist() == [0, 1, 2, 3]
+    assert bank.observed.tolist() == [False, False, True, True]
+
+
+def test_branches_of_one_history_do_not_see_each_other() -> None:
+    trunk = MemoryBank().add(segment(0, 3))
+    left = trunk.add(segment(3, 2))
+    right = trunk.add(segment(10, 4))
+    longer = left.add(segment(20, 1))
+    assert trunk.times.tolist() == [0, 1, 2]
+    assert left.times.tolist() == [0, 1, 2, 3, 4]
+    assert right.times.tolist() == [0, 1, 2, 10, 11, 12, 13]
+    assert longer.times.tolist() == [0, 1, 2, 3, 4, 20]
+    assert right.gather(right.recent(5)).latents[0, :, 0, 0].tolist() == [2, 10, 11, 12, 13]
+
+
+def test_thumbnails_are_found_by_frame() -> None:
+    pictures = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) * np.ones((1, 2, 3, 3), np.uint8)
+    bank = MemoryBank([replace(segment(0, 4), thumbnails=pictures)])
+    assert bank.thumbnails([3, 0])[:, 0, 0, 0].tolist() == [3, 0]
+    assert bank.thumbnails([]).shape[0] == 0
+
+
+def test_a_snapshot_of_ten_minutes_takes_less_than_a_millisecond() -> None:
+    bank = MemoryBank()
+    for number in range(450):
+        bank = bank.add(segment(5 * number, 5))
+    assert len(bank) == 2250
+    took = []
+    for number in range(20):
+        began = time.perf_counter()
+        bank.add(segment(20000 + number, 1))
+        took.append(time.perf_counter() - began)
+    # The snapshot is the bank itself, so what costs anything is to go on beside it.
+    assert min(took) < 1e-3
 
 
 def test_time_does_not_run_backwards() -> None:
