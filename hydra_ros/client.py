@@ -395,6 +395,8 @@ def path_message(path: PathLike, *, relative: bool = False) -> Path:
     poses = np.asarray(path, dtype=np.float64)
     if poses.ndim != 3 or poses.shape[1:] != (4, 4):
         raise ValueError(f"a path has shape {poses.shape}; accepted: poses [N, 4, 4]")
+    if not np.isfinite(poses).all():
+        raise ValueError("a path holds a number that is not finite")
     header = Header(frame_id=CAMERA_FRAME if relative else "")
     message = Path(header=header)
     message.poses = [pose_stamped_message(pose, header) for pose in poses]

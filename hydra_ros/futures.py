@@ -90,6 +90,7 @@ class Commitment:
         self.description = description
         self.seed = future.seed
         self.pose = future.poses[future.ends[chunks - 1] - 1]
+        self.before = future.origin.pose
         self.start_time = future.origin.time
         self.time = future.states[chunks - 1].time
         self.frames = np.zeros((0, 0, 0, 3), np.uint8)

@@ -72,6 +72,9 @@ class Planner(Protocol):
     def next_chunk(self, now: float) -> PlannedChunk | None:
         """Return the next chunk of at most ``chunk_frames`` frames, None while there is none."""
 
+    def next_frames(self, count: int, now: float) -> PlannedChunk:
+        """Return the next ``count`` = 1 + 4 k frames; where none is commanded, the end is held."""
+
 
 class LockstepPlanner:
     """Time advances only with commands: one commanded pose is one frame, exactly and in order.
@@ -130,6 +133,24 @@ class LockstepPlanner:
     def next_chunk(self, now: float) -> PlannedChunk | None:
         return self._chunks.popleft() if self._chunks else None
 
+    def next_frames(self, count: int, now: float) -> PlannedChunk:
+        self._close(self._open, self._open_commanded)
+        poses: list[np.ndarray] = []
+        commanded = None
+        while self._chunks and len(poses) < count:
+            chunk = self._chunks.popleft()
+            commanded = chunk.commanded
+            taken = count - len(poses)
+            poses.extend(chunk.poses[:taken])
+            self._put_back(chunk, taken)
+        poses.extend([self._end] * (count - len(poses)))
+        return PlannedChunk(np.stack(poses), commanded)
+
+    def _put_back(self, chunk: PlannedChunk, start: int) -> None:
+        """Let what is left of a chunk from a frame on come next, as chunks of its own."""
+        rest = self._split(chunk.poses[start:], chunk.commanded)
+        self._chunks.extendleft(reversed(rest))
+
     def _frame_of(self, command: PoseCommand | VelocityCommand) -> np.ndarray:
         if isinstance(command, VelocityCommand):
             return _driven(command, self._end, 1, self._period, self.settings)[0]
@@ -138,12 +159,14 @@ class LockstepPlanner:
         return self._end @ command.pose if command.relative else command.pose
 
     def _close(self, poses: list[np.ndarray], commanded: float) -> None:
-        start = 0
-        for length in trajectory.chunk_lengths(len(poses), self.settings.chunk_frames):
-            chunk = np.stack(poses[start : start + length])
-            self._chunks.append(PlannedChunk(chunk, commanded))
-            start += length
+        if poses:
+            self._chunks.extend(self._split(np.stack(poses), commanded))
         poses.clear()
+
+    def _split(self, poses: np.ndarray, commanded: float | None) -> list[PlannedChunk]:
+        lengths = trajectory.chunk_lengths(len(poses), self.settings.chunk_frames)
+        ends = np.cumsum(lengths, dtype=int)[:-1]
+        return [PlannedChunk(part, commanded) for part in np.split(poses, ends) if len(part)]
 
 
 class RealtimePlanner:
@@ -191,7 +214,10 @@ class RealtimePlanner:
         pass
 
     def next_chunk(self, now: float) -> PlannedChunk:
-        poses = self._next_poses(self.settings.chunk_frames, now)
+        return self.next_frames(self.settings.chunk_frames, now)
+
+    def next_frames(self, count: int, now: float) -> PlannedChunk:
+        poses = self._next_poses(count, now)
         self._end = poses[-1]
         chunk = PlannedChunk(poses, self._commanded if self._fresh else None)
         self._fresh = False

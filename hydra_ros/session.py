@@ -7,6 +7,7 @@ to the executor's thread: what other threads report comes back through ``post``.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +22,13 @@ from hydra_ros.context_preparer import STATE, ContextPreparer
 from hydra_ros.diagnostics import Counters, Status
 from hydra_ros.frame_publisher import FramePublisher
 from hydra_ros.parameters import Settings
-from hydra_ros.planners import LockstepPlanner, Planner, PlannerSettings, RealtimePlanner
+from hydra_ros.planners import (
+    LockstepPlanner,
+    PlannedChunk,
+    Planner,
+    PlannerSettings,
+    RealtimePlanner,
+)
 from hydra_ros.simulation_thread import (
     Cancelled,
     FrameBatch,
@@ -64,11 +71,14 @@ class Session:
     ) -> None:
         self.settings = settings
         self.active = False
+        self.paused = False  # time stands still but for ``advance``
+        self.chunks = 0  # live chunks begun
         self._world = ""  # description of the world that runs
         self._problem = ""
         self._chunk_seconds = 0.0
         self._step_factor: float | None = None  # seconds simulated per second of computing
         self._publisher = publisher
+        self._on_frames = on_frames
         self._post = post
         self._counters = counters
         self._logger = logger
@@ -97,10 +107,27 @@ class Session:
 
     @property
     def state(self) -> str:
-        """What the session does: starting, running or no world."""
+        """What the session does: starting, running, paused or no world."""
         if self._starts:
             return "starting"
-        return "running" if self._planner else "no world"
+        if not self._planner:
+            return "no world"
+        return "paused" if self.paused else "running"
+
+    @property
+    def world(self) -> str:
+        """What world runs, in words."""
+        return self._world
+
+    @property
+    def run(self) -> int:
+        """Number of the world that runs; every start, load and commit is another."""
+        return self._run
+
+    @property
+    def thread(self) -> SimulationThread:
+        """The thread that owns the model."""
+        return self._thread
 
     def status(self) -> Status:
         """Return what /diagnostics says."""
@@ -230,6 +257,38 @@ class Session:
             self._begin_run()
         self._answer(started, result=context, error=reset.exception())
 
+    def begin(self, start: Start) -> Future[Start]:
+        """Start a world from something that is ready; answered as by ``start_world``."""
+        ready: Future[Start] = Future()
+        ready.set_result(start)
+        started: Future[Start] = Future()
+        self._starts.append(started)
+        # Not at once: whoever asked may still add callbacks.
+        self._post(lambda: self._context_prepared(ready, started))
+        return started
+
+    def saved_state(self, name: str) -> Future[Any]:
+        """Return the snapshot of a saved state in future; the live world goes on."""
+        found: Future[Any] = Future()
+
+        def read(done: Future[Start]) -> None:
+            error = done.exception()
+            found.set_exception(error) if error else found.set_result(done.result().snapshot)
+
+        prepared = self._preparer.prepare(STATE + name, 0, "", self.settings, self._facts)
+        prepared.add_done_callback(read)
+        return found
+
+    def show(self, frames: FrameBatch, pose: np.ndarray) -> None:
+        """Publish frames that end where the world now is, before those of its next chunk.
+
+        ``pose`` [4, 4] is the optical pose before the first of them.
+        """
+        before = float(frames.times[0]) - 1.0 / self._facts.fps
+        facts = dataclasses.replace(self._facts, pose=pose, time=before)
+        self._publisher.start_run(self._run, facts)
+        self._on_frames(frames)
+
     def _commanded_frames(self) -> int:
         return self._planner.pending_frames if self._planner else 0
 
@@ -340,13 +399,57 @@ class Session:
         """Give the simulator its next chunk, if it is idle and the chunk is wanted now."""
         if not self.active or self._step or self._resets or not self._planner or self._stalled:
             return
+        if self.paused:
+            return
         if self._publisher.waiting > self._frames_ahead():
             return
         chunk = self._planner.next_chunk(time.monotonic())
         if chunk is None:
             return
+        self._begin_step(chunk)
+
+    def advance(self, count: int) -> Future[StepResult]:
+        """Simulate the next ``count`` frames, one chunk, while paused; commanded ones come first.
+
+        Raises:
+            ValueError: time cannot go on now.
+        """
+        if not self.active or not self._planner or self._starts:
+            raise ValueError("no world runs")
+        if self._step:
+            raise ValueError("a chunk is still being simulated")
+        return self._begin_step(self._planner.next_frames(count, time.monotonic()))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a chunk is being simulated."""
+        return self._step is not None
+
+    @property
+    def realtime(self) -> bool:
+        """Whether time follows the wall clock."""
+        return self.settings.mode == "realtime"
+
+    @property
+    def chunk_frames(self) -> int:
+        """Longest chunk of frames that is simulated at once."""
+        return self._planner_settings().chunk_frames
+
+    @property
+    def spare_seconds(self) -> float | None:
+        """Seconds until the next live chunk is due, None while one runs; from any thread."""
+        if self._step:
+            return None
+        planner = self._planner
+        if not self.active or self.paused or not planner or not self.realtime:
+            return float("inf")
+        return (self._publisher.waiting - self._frames_ahead()) / self._facts.fps
+
+    def _begin_step(self, chunk: PlannedChunk) -> Future[StepResult]:
+        self.chunks += 1
         self._step = self._thread.step(chunk.poses, run=self._run, commanded=chunk.commanded)
         self._step.add_done_callback(lambda done: self._post(lambda: self._stepped(done)))
+        return self._step
 
     def _frames_ahead(self) -> int:
         """Return how many frames may wait when the next chunk is begun."""

@@ -119,6 +119,11 @@ class SimulationThread:
         """The world itself, for what any thread may do with it: write and read states."""
         return self._world
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a request waits behind the one that runs; may be asked on any thread."""
+        return not self._requests.empty()
+
     def reset(self, start: Start) -> Future[WorldFacts]:
         """Start a world, abandoning the steps of the former one."""
         self.cancel()

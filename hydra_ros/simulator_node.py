@@ -34,6 +34,7 @@ from hydra_ros.environment import use_dds_profile
 from hydra_ros.frame_clock import FrameClock
 from hydra_ros.frame_publisher import FramePublisher
 from hydra_ros.post_box import PostBox
+from hydra_ros.rollout_server import RolloutServer
 from hydra_ros.session import Session
 from hydra_ros.simulation_thread import Cancelled, FrameBatch, WorldFacts
 from hydra_ros.srv import Reset
@@ -89,6 +90,14 @@ class SimulatorNode(LifecycleNode):
         # A reset is answered when the world has started; meanwhile other callbacks must run.
         self.create_service(Reset, "~/reset", self._reset, callback_group=ReentrantCallbackGroup())
         StateServices(self, lambda: self._session, self._completed, self._pose_message)
+        self._rollouts = RolloutServer(
+            self,
+            lambda: self._session,
+            lambda: self._settings,
+            self._completed,
+            self._pose_message,
+            self._post_box.post,
+        )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Paced by a steady clock: ROS time may stand still or jump.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -174,6 +183,7 @@ class SimulatorNode(LifecycleNode):
     def close(self) -> None:
         """Free the model and end its thread."""
         self._publisher.active = False
+        self._rollouts.close()
         if self._session:
             self._session.close()
             self._session = None

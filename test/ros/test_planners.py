@@ -206,3 +206,25 @@ def test_realtime_reports_when_a_chunk_was_commanded():
     give(planner, go(1), now=4.0)
     assert planner.next_chunk(5.0).commanded == 4.0
     assert planner.next_chunk(6.0).commanded is None
+
+
+@pytest.mark.parametrize("kind", [LockstepPlanner, RealtimePlanner])
+def test_frames_by_number_follow_what_is_commanded_and_then_hold(kind):
+    planner = kind(PERIOD, PlannerSettings(chunk_frames=17))
+    planner.restart(ORIGIN)
+    assert np.array_equal(planner.next_frames(1, 0.0).poses, ORIGIN[None])
+    planner.add(follow(1, 2, 3, 4, 5, 6), 0.0, ORIGIN)
+    assert planner.next_frames(1, 0.0).poses[:, 0, 3].tolist() == [1]
+    assert planner.next_frames(9, 0.0).poses[:, 0, 3].tolist() == [2, 3, 4, 5, 6, 6, 6, 6, 6]
+
+
+def test_what_a_step_leaves_of_a_lockstep_chunk_is_split_anew():
+    planner = LockstepPlanner(PERIOD, PlannerSettings(chunk_frames=17))
+    planner.restart(ORIGIN)
+    planner.add(follow(*range(17)), 0.0, ORIGIN)
+    planner.next_frames(1, 0.0)
+    left = []
+    while chunk := planner.next_chunk(0.0):
+        assert len(chunk.poses) % 4 == 1
+        left.extend(chunk.poses[:, 0, 3])
+    assert left == list(range(1, 17))
