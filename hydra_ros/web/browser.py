@@ -55,16 +55,21 @@ class Browser:
         self._rate = RateLimit(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
         self._calls: dict[int, asyncio.Task] = {}
         self._imagining: asyncio.Task | None = None
+        self._end = asyncio.Event()
 
     def wake(self) -> None:
         """Look into the outbox again."""
         self._something.set()
 
+    def end(self) -> None:
+        """Say goodbye: the server ends."""
+        self._end.set()
+
     async def run(self) -> Closed | None:
         """Serve the browser until it leaves; return why it was closed, None if it left."""
         tasks = [
             asyncio.create_task(work())
-            for work in (self._receive, self._send, self._watch_for_stall)
+            for work in (self._receive, self._send, self._watch_for_stall, self._wait_for_end)
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -85,18 +90,14 @@ class Browser:
                     WSCloseCode.POLICY_VIOLATION,
                     f"more than {MESSAGES_PER_SECOND} messages a second",
                 )
+            if message.type is WSMsgType.ERROR:
+                raise _bad_traffic(message.data)
             if message.type is not WSMsgType.TEXT:
                 raise Closed(WSCloseCode.UNSUPPORTED_DATA, "not a text message")
             try:
                 self._take(protocol.parse(message.data))
             except protocol.ProtocolError as error:
                 raise Closed(WSCloseCode.INVALID_TEXT, str(error)) from None
-        if self._socket.close_code == WSCloseCode.MESSAGE_TOO_BIG:
-            raise Closed(
-                WSCloseCode.MESSAGE_TOO_BIG, f"a message of more than {protocol.MAX_MESSAGE} bytes"
-            )
-        if self._socket.close_code in (WSCloseCode.PROTOCOL_ERROR, WSCloseCode.INVALID_TEXT):
-            raise Closed(self._socket.close_code, "not the WebSocket protocol")
 
     def _take(self, message: protocol.Message) -> None:
         match message:
@@ -159,12 +160,25 @@ class Browser:
                 await self._socket.send_str(message)
             self.outbox.sent()
 
+    async def _wait_for_end(self) -> None:
+        await self._end.wait()
+        raise Closed(WSCloseCode.GOING_AWAY, "the server ends")
+
     async def _watch_for_stall(self) -> None:
         while True:
             stalled = self.outbox.stalled_for(time.monotonic())
             if stalled >= self._stall:
                 raise Closed(STALLED, f"it took nothing for {self._stall:g} s")
             await asyncio.sleep(max(min(self._stall - stalled, 1.0), 0.05))
+
+
+def _bad_traffic(error: Exception) -> Closed | ConnectionError:
+    code = getattr(error, "code", None)
+    if code is None:
+        return ConnectionError(str(error))
+    if code == WSCloseCode.MESSAGE_TOO_BIG:
+        return Closed(code, f"a message of more than {protocol.MAX_MESSAGE} bytes")
+    return Closed(code, "not the WebSocket protocol")
 
 
 def pack_or_text(header: dict[str, Any], blobs: list[bytes] | None) -> str | bytes:

@@ -101,8 +101,6 @@ async def _serve(
             running.result()
     finally:
         running.cancel()
-        for browser in list(hub.browsers):
-            hub.leave(browser)
         await runner.cleanup()
         bridge.stop()
         node.destroy_node()

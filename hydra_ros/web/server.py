@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from hydra_ros.web import security
 from hydra_ros.web.browser import Browser, take_leave
@@ -46,6 +46,7 @@ class Server:
     def application(self) -> web.Application:
         """Return the application."""
         application = web.Application(middlewares=[self._guard], client_max_size=MAX_MESSAGE)
+        application.on_shutdown.append(self._end)
         application.router.add_get("/", self._page)
         application.router.add_get("/socket", self._socket)
         application.router.add_static("/", STATIC)
@@ -97,9 +98,13 @@ class Server:
         finally:
             self._hub.leave(browser)
             await take_leave(socket, closed)
-        if closed:
+        if closed and closed.code != WSCloseCode.GOING_AWAY:
             self._log(f"browser {request.remote} closed with {closed.code:d}: {closed}")
         return socket
+
+    async def _end(self, application: web.Application) -> None:
+        for browser in self._hub.browsers:
+            browser.end()
 
     def _refuse(self, request: web.Request, status: int, reason: str) -> web.Response:
         self._log(f"browser {request.remote} refused with {status}: {reason}")

@@ -58,7 +58,7 @@ def test_proper_messages_are_understood():
         ('{"type": "acknowledge", "sequence": -1}', "sequence is not a whole number"),
         ('{"type": "acknowledge", "sequence": true}', "sequence is not a whole number"),
         (json.dumps({**DRIVE, "linear": [1, 2]}), "linear is not three numbers"),
-        (json.dumps({**DRIVE, "linear": [1, 2, "3"]}), "linear is not a number from -1000 to 1000"),
+        (json.dumps({**DRIVE, "linear": [1, 2, "3"]}), "linear is not a number from -1000"),
         (
             json.dumps({**DRIVE, "linear": [float("nan"), 0, 0]}),
             "linear is not a number from -1000 to 1000",
