@@ -15,7 +15,7 @@ from hydra_model.procedural import Worlds, render_worlds, sample_worlds
 from hydra_model.procedural.renderer import Core
 from hydra_model.rays import camera_conditioning
 from hydra_model.training.distributed import Process
-from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout, clip_frames
+from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,16 @@ def procedural_batch(
     frames, poses, ids = render_clips(config, worlds, context_frames + target_frames, core, pad_to)
     device = frames.device
     split = len(context_frames)
-    parts = frames.split([clip_frames(k) for _, k in layout.clips] + [len(target_frames)], dim=1)
-    latents: list[Tensor] = []
+    lengths = [len(clip.frames) for clip in layout.clips]
+    parts = frames.split([*lengths, len(target_frames)], dim=1)
     # Clips of one length are encoded together: one pass, and few shapes to compile for.
-    lengths = {part.shape[1] for part in parts}
     encoded = {}
-    for length in lengths:
+    for length in {part.shape[1] for part in parts}:
         same = [part for part in parts if part.shape[1] == length]
         together = autoencoder.encode_parallel(to_video(torch.cat(same)).to(autoencoder.wan.dtype))
         encoded[length] = iter(together.chunk(len(same)))
     latents = [next(encoded[part.shape[1]]) for part in parts]
+    context = [z[:, :, clip.cut :] for z, clip in zip(latents, layout.clips, strict=False)]
 
     own = on_device([context_frames.index(f) for f in layout.context_latent_frames()], device)
     # Without inv's check of its result, for which the GPU would have to be waited for.
@@ -143,7 +143,7 @@ def procedural_batch(
         [layout.context_latents, layout.target_latents], dim=1
     )
     return Batch(
-        context=torch.cat(latents[:-1], dim=2),
+        context=torch.cat(context, dim=2),
         target=latents[-1],
         context_camera=context_camera,
         target_camera=target_camera,

@@ -31,7 +31,7 @@ from hydra_model.training import flow
 from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
-from hydra_model.training.layouts import contiguous, draw_layout
+from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.transformer import (
     TransformerTraining,
     compile_blocks,
@@ -187,8 +187,7 @@ def train_few_step(
         compile_blocks(student)
         compile_blocks(teacher)
     chunk = config.chunk_latents
-    longest = contiguous((chunk,), chunk)
-    pad_to = len(longest.context_frames()) + len(longest.target_frames())
+    pad_to = most_frames(chunk)
     generator = torch.Generator(device)
     stream = WorldStream(training.worlds, process)
     began, first, elapsed = time.monotonic(), step, 0.0

@@ -5,35 +5,59 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 TEMPORAL_STRIDE = 4
+
+
+class Clip(NamedTuple):
+    """A run of ``latents`` latent frames, the first of which stands for video frame ``start``.
+
+    With ``cut`` it was taken from within a longer clip: one latent frame more is encoded before
+    it and dropped, so that its first covers four video frames, as memory's runs mostly do.
+    """
+
+    start: int
+    latents: int
+    cut: bool = False
+
+    @property
+    def frames(self) -> range:
+        """The video frames that are encoded."""
+        first = self.start - TEMPORAL_STRIDE * self.cut
+        return range(first, self.start + clip_frames(self.latents))
+
+    @property
+    def latent_frames(self) -> range:
+        """The video frame that each latent frame stands for."""
+        return range(self.start, self.start + clip_frames(self.latents), TEMPORAL_STRIDE)
 
 
 @dataclass(frozen=True)
 class Layout:
     """Frames of one sample, counted from the first target frame (context is negative).
 
-    ``clips`` are (first frame, latent frames) of the context clips, oldest first; each was
-    encoded on its own, as the simulator's chunks are. ``target_latents`` follow from frame 0.
+    ``clips`` of the context are oldest first; each is encoded on its own, as the simulator's
+    chunks are. ``target_latents`` follow from frame 0.
     """
 
-    clips: tuple[tuple[int, int], ...]
+    clips: tuple[Clip, ...]
     target_latents: int
 
     @property
     def context_latents(self) -> int:
-        return sum(latents for _, latents in self.clips)
+        return sum(clip.latents for clip in self.clips)
 
     def context_frames(self) -> list[int]:
-        """Every frame of the context, clip after clip."""
-        return [f for start, k in self.clips for f in range(start, start + clip_frames(k))]
+        """Every encoded frame of the context, clip after clip."""
+        return [frame for clip in self.clips for frame in clip.frames]
 
     def target_frames(self) -> list[int]:
         return list(range(clip_frames(self.target_latents)))
 
     def context_latent_frames(self) -> list[int]:
         """The frame that each context latent stands for."""
-        return [start + TEMPORAL_STRIDE * i for start, k in self.clips for i in range(k)]
+        return [frame for clip in self.clips for frame in clip.latent_frames]
 
     def target_latent_frames(self) -> list[int]:
         return [TEMPORAL_STRIDE * i for i in range(self.target_latents)]
@@ -44,38 +68,72 @@ def clip_frames(latents: int) -> int:
     return 1 + TEMPORAL_STRIDE * (latents - 1)
 
 
-def contiguous(clip_latents: tuple[int, ...], target_latents: int) -> Layout:
+def contiguous(
+    clip_latents: tuple[int, ...], target_latents: int, *, cut_first: bool = False
+) -> Layout:
     """Clips one right after the other, the last ending where the target begins."""
-    clips, end = [], 0
+    clips: list[Clip] = []
+    end = 0
     for latents in reversed(clip_latents):
         end -= clip_frames(latents)
-        clips.append((end, latents))
+        clips.append(Clip(end, latents))
+    if cut_first:
+        clips[-1] = clips[-1]._replace(cut=True)
     return Layout(tuple(reversed(clips)), target_latents)
 
 
-def with_gap(old: int, recent: int, gap: int, target_latents: int) -> Layout:
-    """An old clip, ``gap`` frames that nobody remembers, a recent clip, the target."""
-    near = contiguous((recent,), target_latents)
-    start = near.clips[0][0] - gap - clip_frames(old)
-    return Layout(((start, old), *near.clips), target_latents)
+def with_gaps(old: tuple[tuple[int, int], ...], recent: int, target_latents: int) -> Layout:
+    """Runs out of former clips, a recent run, the target.
+
+    ``old`` are (latent frames, video frames of the gap that follows), oldest first.
+    """
+    layout = contiguous((recent,), target_latents, cut_first=True)
+    clips = layout.clips
+    for latents, gap in reversed(old):
+        start = clips[0].start - gap - clip_frames(latents)
+        clips = (Clip(start, latents, cut=True), *clips)
+    return Layout(clips, target_latents)
 
 
 def draw_layout(step: int, seed: int, chunk: int = 20, fps: float = 15.0) -> Layout:
     """Draw the layout of a training step; it depends on step and seed alone.
 
-    Most samples are what the simulator meets first (one full context clip); others are what
-    it meets later: short chunks, contexts of many short chunks, gaps of up to a minute, and
-    young memories.
+    Nearly half are what the simulator meets first (one full context clip). The others are what
+    it meets later: contexts of short chunks, runs that memory's selection took out of the past
+    up to a minute ago (a place; a place and where a subject was last seen), young memories.
     """
     draw = random.Random(seed * 1_000_003 + step)
-    short = chunk // 4
+    short = max(1, chunk // 4)
+    half, third, fifth = (_even(chunk * share) for share in (0.5, 0.3, 0.2))
     target = short if draw.random() < 0.2 else chunk
-    kind = draw.random()
-    if kind < 0.55:
-        return contiguous((chunk,), target)
-    if kind < 0.72:
-        return contiguous((short,) * 4, target)
-    if kind < 0.93:
+
+    def gap() -> int:
         longest = 60.0 if draw.random() < 0.4 else 10.0
-        return with_gap(chunk // 2, chunk // 2, round(draw.uniform(0, longest * fps)), target)
-    return contiguous((draw.choice((4, 6, 6, 10, 14)),), chunk)
+        return round(draw.uniform(0, longest * fps))
+
+    kind = draw.random()
+    if kind < 0.45:
+        return contiguous((chunk,), target)
+    if kind < 0.6:
+        whole = draw.choice((1, 2, 4))  # short chunks; what precedes them is cut from a long one
+        rest = chunk - whole * short
+        if rest < 1:
+            return contiguous((short,) * whole, target)
+        return contiguous((rest, *(short,) * whole), target, cut_first=True)
+    if kind < 0.8:
+        return with_gaps(((half, gap()),), chunk - half, target)
+    if kind < 0.93:
+        rest = chunk - third - fifth
+        return with_gaps(((third, gap()), (fifth, gap())), rest, target)
+    return contiguous((draw.choice((fifth, third, half)),), chunk, cut_first=True)
+
+
+def most_frames(chunk: int) -> int:
+    """Return the most video frames, context and target, that ``draw_layout`` gives."""
+    clips = 4  # at most; each encodes one frame and a dropped latent frame on top of its stride
+    return clip_frames(chunk) + TEMPORAL_STRIDE * chunk + clips
+
+
+def _even(count: float) -> int:
+    """Return an even number of latent frames: memory is made of pairs of them."""
+    return max(2, 2 * round(count / 2))

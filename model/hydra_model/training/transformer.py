@@ -21,7 +21,7 @@ from hydra_model.training import flow
 from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
-from hydra_model.training.layouts import contiguous, draw_layout
+from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -187,8 +187,7 @@ def train_transformer(
         compile_blocks(model)
     fast = [(block.context, block.target) for block in model.layers]
     chunk = config.chunk_latents
-    longest = contiguous((chunk,), chunk)
-    pad_to = len(longest.context_frames()) + len(longest.target_frames())
+    pad_to = most_frames(chunk)
     generator = torch.Generator(device)
     stream = WorldStream(training.worlds, process)
 

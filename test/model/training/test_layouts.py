@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layouts of training samples: what is seen when."""
 
-from hydra_model.training.layouts import contiguous, draw_layout, with_gap
+import pytest
+
+from hydra_model.training.layouts import contiguous, draw_layout, most_frames, with_gaps
 
 
 def test_a_full_context_ends_where_the_target_begins() -> None:
@@ -18,17 +20,37 @@ def test_chunks_follow_each_other_as_a_simulator_commits_them() -> None:
     assert layout.context_latent_frames() == [-34, -30, -26, -22, -18, -17, -13, -9, -5, -1]
 
 
-def test_a_gap_lies_between_the_old_and_the_recent_clip() -> None:
-    layout = with_gap(2, 2, 30, 5)
-    assert layout.context_frames() == [-40, -39, -38, -37, -36, -5, -4, -3, -2, -1]
+def test_what_precedes_short_chunks_is_cut_from_a_longer_one() -> None:
+    layout = contiguous((3, 2), 5, cut_first=True)
+    assert [list(clip.frames) for clip in layout.clips] == [
+        list(range(-18, -5)),  # four frames more than the run's first latent frame needs
+        list(range(-5, 0)),
+    ]
+    assert layout.context_latent_frames() == [-14, -10, -6, -5, -1]
+    assert layout.context_latents == 5
 
 
-def test_layouts_depend_on_step_and_seed_alone_and_cover_every_kind() -> None:
-    drawn = [draw_layout(step, 0) for step in range(300)]
-    assert drawn == [draw_layout(step, 0) for step in range(300)]
-    assert drawn != [draw_layout(step, 1) for step in range(300)]
-    assert {layout.target_latents for layout in drawn} == {5, 20}
-    assert {len(layout.clips) for layout in drawn} == {1, 2, 4}
+def test_gaps_lie_between_the_runs_of_the_past_and_the_recent_one() -> None:
+    layout = with_gaps(((1, 10), (2, 30)), 2, 5)
+    assert [(clip.start, clip.latents) for clip in layout.clips] == [(-51, 1), (-40, 2), (-5, 2)]
+    assert layout.context_latent_frames() == [-51, -40, -36, -5, -1]
+    assert all(clip.cut for clip in layout.clips)
+
+
+@pytest.mark.parametrize("chunk", [4, 20])
+def test_layouts_depend_on_step_and_seed_alone_and_cover_every_kind(chunk) -> None:
+    drawn = [draw_layout(step, 0, chunk) for step in range(400)]
+    assert drawn == [draw_layout(step, 0, chunk) for step in range(400)]
+    assert drawn != [draw_layout(step, 1, chunk) for step in range(400)]
+    assert {layout.target_latents for layout in drawn} == {chunk // 4, chunk}
+    assert {len(layout.clips) for layout in drawn} == {1, 2, 3, 4}
     assert all(layout.context_latents % 2 == 0 for layout in drawn)
-    oldest = min(layout.clips[0][0] for layout in drawn)
-    assert -72 * 15 < oldest < -40 * 15
+    longest = max(len(x.context_frames()) + len(x.target_frames()) for x in drawn)
+    assert longest <= most_frames(chunk) <= longest + 4
+    oldest = min(layout.clips[0].start for layout in drawn)
+    assert -130 * 15 < oldest < -40 * 15
+
+
+def test_few_lengths_are_encoded() -> None:
+    drawn = [draw_layout(step, 0) for step in range(400)]
+    assert len({len(clip.frames) for layout in drawn for clip in layout.clips}) == 5

@@ -165,6 +165,17 @@ def test_a_procedural_batch_is_made_as_the_simulator_makes_its_context() -> None
     assert batch.target_camera[:, 0, :, 3:6].abs().max() < 1e-6
 
 
+def test_a_cut_run_is_encoded_as_a_part_of_a_longer_clip() -> None:
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(CONFIG.autoencoder).prepare("cpu", torch.float32)
+    worlds = sample_worlds([5, 6])
+    whole = procedural_batch(CONFIG, autoencoder, contiguous((3,), 3), worlds)
+    cut = procedural_batch(CONFIG, autoencoder, contiguous((2,), 3, cut_first=True), worlds)
+    torch.testing.assert_close(cut.context, whole.context[:, :, 1:])
+    torch.testing.assert_close(cut.context_camera, whole.context_camera[:, 1:])
+    assert torch.equal(cut.context_times, whole.context_times[1:])
+
+
 def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
     lengths = {"autoencoder_length": 2, "transformer_length": 3, "few_step_length": 2}
     return ProceduralRun(
