@@ -88,7 +88,9 @@ class ProgressReport:
         self._stage = ""
 
     def _count(self) -> str:
-        return f"{self._done}/{self._total}" if self._total else ""
+        if self._total:
+            return f"{self._done}/{self._total}"
+        return str(self._done) if self._done else ""
 
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self._started:.1f} s"

@@ -15,7 +15,10 @@ from hydra_ros.environment import use_dds_profile
 # In the order in which the help shows them. Each is a module beside this one with HELP (one
 # line), add_arguments(parser) and run(arguments) -> exit code; what is slow to import (torch,
 # rclpy) is imported inside run.
-COMMANDS = ("demo", "infer", "convert", "prepare", "train", "evaluate", "bench", "doctor")
+COMMANDS = (
+    "demo", "infer", "reset", "record", "replay", "plot", "convert", "prepare", "train", "evaluate",
+    "bench", "doctor",
+)  # fmt: skip
 
 WRONG_INPUT = 2
 INTERRUPTED = 130
