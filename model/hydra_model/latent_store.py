@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -115,12 +116,12 @@ class Latents:
             save_file({_NAME: kept.cpu().clone(memory_format=torch.contiguous_format)}, partial)
             os.replace(partial, path)
         except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
+            _remove(partial)
             raise SpillError(
                 f"cannot spill {self.bytes} bytes of memory to {folder}: {error}"
             ) from error
         self._kept = path
-        weakref.finalize(self, path.unlink, missing_ok=True)
+        weakref.finalize(self, _remove, path)
 
 
 class LatentStore:
@@ -157,6 +158,11 @@ class LatentStore:
             for latents in _excess(oldest_first, "host", limits.host_bytes):
                 assert limits.folder is not None  # MemoryLimits sees to it
                 latents.to_disk(limits.folder)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def usage(kept: list[Latents]) -> MemoryUsage:

@@ -12,6 +12,8 @@ import torch
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import save_model_folder
 from hydra_model.config import DEFAULT, ModelConfig
+from hydra_model.latent_store import SpillError
+from hydra_model.memory import MemoryLimits, MemorySettings
 from hydra_model.resources import weights_folder
 from hydra_model.transformer import Transformer
 from hydra_model.world import Cancelled, World
@@ -140,6 +142,117 @@ def test_observations_enter_memory_and_move_the_camera(world: World) -> None:
     assert world.time == pytest.approx(17 / 15)
     assert np.array_equal(world.pose, poses[-1])
     assert world.state().memory.segments[-1].origin == "observed"
+
+
+def test_a_single_observed_frame_enters_memory_at_its_own_time(world: World) -> None:
+    frames, poses = clip(1, seed=5)
+    world.observe(frames, poses, times=[2.5])
+    assert world.memory_size == 11
+    assert world.time == 2.5
+    assert world.state().memory.times[-1] == 2.5
+    world.step(drive(17, seed=1))
+    assert world.time == pytest.approx(2.5 + 17 / 15)
+
+
+@pytest.mark.parametrize(
+    ("count", "times", "change", "message"),
+    [
+        (5, [0.0, 0.1, 0.2, 0.3, 0.4], {}, "begins at 0.000 s; accepted: after the last frame, 0"),
+        (5, [0.1, 0.2, 0.2, 0.3, 0.4], {}, "must be finite and increase"),
+        (5, [0.1, 0.2, np.nan, 0.3, 0.4], {}, "must be finite and increase"),
+        (5, [0.1], {}, r"5 frames but times of shape \(1,\)"),
+        (4, None, {}, r"4 frames; accepted: 1 \+ 4\*n"),
+        (1, None, {"poses": None}, "observation poses"),
+        (1, None, {"frames": np.zeros((1, 96, 160, 3), np.uint8)}, r"\[T, 32, 48, 3\]"),
+    ],
+)
+def test_wrong_observations_are_refused_and_change_nothing(
+    world: World, count: int, times, change: dict, message: str
+) -> None:
+    before = world.state()
+    frames, poses = clip(count)
+    given = {"frames": frames, "poses": poses} | change
+    with pytest.raises(ValueError, match=message):
+        world.observe(**given, times=times)
+    assert world.state() is before
+
+
+def test_a_step_tells_what_it_remembers_before_it_samples(world: World) -> None:
+    world.memory_policy = "hybrid"
+    world.step(drive(77, seed=1))
+    world.step(drive(77, seed=2))
+    told = []
+    world.step(drive(17), on_context=lambda *c: told.append(c), on_frames=lambda *f: told.append(f))
+    selection, memory = told[0]
+    assert selection.policy == "hybrid"
+    assert len(memory) == 50 and len(selection.indices) == 20
+    assert (np.diff(selection.indices) > 0).all()
+    assert set(selection.scores) == {"recent", "overlap", "subject"}
+    assert all(score.shape == (50,) for score in (*selection.scores.values(), selection.total))
+
+
+def test_the_policy_decides_what_a_step_is_conditioned_on(world: World) -> None:
+    poses = drive(77, seed=3)
+    world.step(poses)
+    world.step(drive(77, seed=4))
+    world.step(drive(77, seed=5))
+    start = world.state()
+    frames = []
+    for policy in ("recent", "overlap", "recent"):
+        world.restore(start)
+        world.memory_policy = policy
+        frames.append(world.step(poses).frames)
+    assert np.array_equal(frames[0], frames[2])
+    assert not np.array_equal(frames[0], frames[1])
+    with pytest.raises(ValueError, match="'oldest'; accepted: recent, overlap, hybrid"):
+        world.memory_policy = "oldest"
+
+
+def test_the_transformers_own_retrieval_can_be_watched(world: World) -> None:
+    start = world.state()
+    plain = world.step(drive(17)).frames
+    world.restore(start)
+    matrices = []
+    assert np.array_equal(world.step(drive(17), on_retrieval=matrices.append).frames, plain)
+    (matrix,) = matrices
+    assert matrix.shape == (5, 10)
+    assert matrix.min() >= 0 and matrix.max() <= 1
+    # Each target frame chooses top_k memory frames, each of which is a pair of context frames.
+    chosen = min(CONFIG.transformer.top_k, 5)
+    assert np.allclose(matrix.sum(1), 2 * chosen)
+
+
+def test_memory_over_its_limit_spills_and_predicts_the_same(folder: Path, tmp_path: Path) -> None:
+    limits = MemoryLimits(host_bytes=20_000, folder=tmp_path / "spill")
+    worlds = [
+        World.load(folder, device="cpu", dtype="float32", memory=MemorySettings(limits=own))
+        for own in (MemoryLimits(), limits)
+    ]
+    for world in worlds:
+        world.reset(*clip(37), seed=3)
+    for seed in (1, 2, 3, 1):
+        free, bound = (world.step(drive(37, seed=seed)).frames for world in worlds)
+        assert np.array_equal(free, bound)
+    assert worlds[1].memory_usage.disk_bytes > 0
+    worlds[1].save(tmp_path / "state")
+    worlds[0].load_state(tmp_path / "state")
+    free, bound = (world.step(drive(37, seed=5)).frames for world in worlds)
+    assert np.array_equal(free, bound)
+
+
+def test_a_disk_that_cannot_take_the_memory_stops_a_step_before_it_begins(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "spill").write_text("a file where the folder should be")
+    limits = MemoryLimits(host_bytes=0, folder=tmp_path / "spill")
+    world = World.load(folder, device="cpu", memory=MemorySettings(limits=limits))
+    world.reset(*clip(37))
+    before = world.state()
+    with pytest.raises(SpillError, match="cannot spill"):
+        world.step(drive(17))
+    assert world.state() is before
+    (tmp_path / "spill").unlink()
+    assert len(world.step(drive(17)).frames) == 17
 
 
 def test_a_cancelled_step_leaves_no_trace(world: World) -> None:
