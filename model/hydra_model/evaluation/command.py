@@ -27,6 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--presets", type=lambda names: tuple(filter(None, names.split(","))), default=(),
         help="sampler presets to measure too, by commas: exact,balanced,fast,few_step",
     )  # fmt: skip
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="MODEL",
+        help="another model folder to measure on the same worlds, at its own steps, such as a "
+        "distilled one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", default=None,
+        help="a data set instead of the held-out worlds: hm-world:FOLDER or procedural:COUNT:SEED",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clip-weights", type=Path, default=None,
+        help="folder of CLIP ViT-B/16 for the dynamic-subject score, with --data",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detector", type=Path, default=None,
+        help="folder of an object detector (transformers) for that score's boxes in predictions",
+    )  # fmt: skip
     parser.add_argument("--batch", type=int, default=16, help="worlds at a time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--family", default=None, help="one camera family instead of the mix")
@@ -41,18 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, write the report and print its tables last. Wrong input is a ``ValueError``."""
+    if options.batch < 1:
+        raise ValueError(f"batch is {options.batch}; accepted is 1 or more")
+    if options.data is not None:
+        return _run_on_clips(options)
     import torch
 
     from hydra_model.config import ModelConfig
     from hydra_model.evaluation import report
+    from hydra_model.evaluation.goals import goals
     from hydra_model.evaluation.predictors import ModelPredictor, load_model, untrained_model
     from hydra_model.evaluation.procedural import evaluate, evaluation_seeds, model_predictors
     from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
     from hydra_model.procedural.renderer import compile_core, render_core
     from hydra_model.procedural.trajectories import family_index
 
-    if options.batch < 1:
-        raise ValueError(f"batch is {options.batch}; accepted is 1 or more")
     if options.family is not None:
         family_index(options.family)
     start = EVALUATION_SEEDS_START if options.first_seed is None else options.first_seed
@@ -65,6 +85,11 @@ def run(options: argparse.Namespace) -> int:
         if options.model == "untrained"
         else load_model(options.model, device)
     )
+    predictors = model_predictors(model, options.steps, options.presets)
+    for also in options.also:
+        other = load_model(also, device)
+        count = other.config.sampler.steps
+        predictors.append(ModelPredictor(f"{Path(also).name}, {count} steps", other, count))
     renderer = options.renderer
     if renderer == "auto":
         renderer = "whole" if device.startswith("cuda") else "pieces"
@@ -72,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     evaluation = evaluate(
         seeds,
         model.config,
-        model_predictors(model, options.steps, options.presets),
+        predictors,
         model=model,
         batch=min(options.batch, len(seeds)),
         device=device,
@@ -91,9 +116,38 @@ def run(options: argparse.Namespace) -> int:
     }
     own = ModelPredictor.name_for(model.config.sampler.steps)
     pictured = own if own in evaluation.pictures else ModelPredictor.name_for(options.steps[0])
-    folder = report.write(evaluation, options.output, pictured=pictured, about=about)
+    aims = goals(evaluation, pictured, model.config.sampler.steps)
+    folder = report.write(evaluation, options.output, pictured=pictured, about=about, goals=aims)
     print(f"written to {folder}\n")
-    print(report.markdown(evaluation))
+    print(report.markdown(evaluation, goals=aims, of=pictured))
+    return 0
+
+
+def _run_on_clips(options: argparse.Namespace) -> int:
+    """Evaluate on a data set: pictures, masks, LPIPS and DSC where their weights are there."""
+    from hydra_model.datasets.opening import open_clips
+    from hydra_model.evaluation import clip_report
+    from hydra_model.evaluation.clip_sets import clip_predictors, evaluate_clips
+    from hydra_model.evaluation.dsc import open_dsc
+    from hydra_model.evaluation.perceptual import open_lpips
+    from hydra_model.evaluation.predictors import load_model
+    from hydra_model.loading import choose_device
+
+    device = choose_device(options.device)
+    model = load_model(options.model, device, prompts=True)
+    evaluation = evaluate_clips(
+        open_clips(options.data, model.config, device=str(device)),
+        clip_predictors(model, options.steps),
+        lpips=open_lpips(device),
+        dsc=open_dsc(options.clip_weights, options.detector, device),
+        most=options.worlds,
+        shown=options.shown,
+        on_clip=_progress,
+    )
+    about = {"model": str(options.model), "name": model.config.name, "data": options.data}
+    folder = clip_report.write(evaluation, options.output, about=about)
+    print(f"written to {folder}\n")
+    print(clip_report.markdown(evaluation))
     return 0
 
 

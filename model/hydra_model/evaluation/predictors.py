@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder, fastest_dtype
 from hydra_model.config import ModelConfig, SamplerConfig
+from hydra_model.evaluation.ablations import overlapping_memory
+from hydra_model.loading import prompt_embedder
 from hydra_model.rays import camera_conditioning
 from hydra_model.sampler import sample
 from hydra_model.transformer import Conditioning, Transformer
@@ -29,12 +31,13 @@ class Predictor(Protocol):
         context_poses: Tensor,
         target_poses: Tensor,
         seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
     ) -> Tensor:
         """Return uint8 [B, Tt, H, W, 3].
 
         ``context_frames`` uint8 [B, Tc, H, W, 3], poses float64 [B, T, 4, 4] (optical
         camera-to-world, metres); ``seeds`` are one per world, for noise that does not depend on
-        the batch.
+        the batch; ``captions`` are for models that read them.
         """
         ...
 
@@ -50,17 +53,22 @@ class LastFrameRepeated:
         context_poses: Tensor,
         target_poses: Tensor,
         seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
     ) -> Tensor:
         return context_frames[:, -1:].expand(-1, target_poses.shape[1], -1, -1, -1)
 
 
 @dataclasses.dataclass
 class LoadedModel:
-    """An autoencoder and a transformer on one device, batched."""
+    """An autoencoder and a transformer on one device, batched.
+
+    ``embed`` turns a caption into ``[tokens, dim]``, None for models without text.
+    """
 
     config: ModelConfig
     autoencoder: Autoencoder
     transformer: Transformer
+    embed: Callable[[str], Tensor] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -93,10 +101,21 @@ class LoadedModel:
         transformer.load_state_dict(self.transformer.state_dict(), assign=True)
         transformer.requires_grad_(False).eval()
         config = dataclasses.replace(self.config, transformer=transformer_config)
-        return LoadedModel(config, self.autoencoder, transformer)
+        return LoadedModel(config, self.autoencoder, transformer, self.embed)
+
+    def texts(self, captions: Sequence[str]) -> Tensor | None:
+        """Embed one caption per world: [B, tokens, dim], None for models without text."""
+        if self.embed is None:
+            return None
+        rows = torch.stack([self.embed(caption) for caption in captions])
+        return rows.to(self.device, self.dtype)
 
     def prepare(
-        self, context_frames: Tensor, context_poses: Tensor, target_poses: Tensor
+        self,
+        context_frames: Tensor,
+        context_poses: Tensor,
+        target_poses: Tensor,
+        text: Tensor | None = None,
     ) -> Conditioning:
         """Encode a context clip and condition on the poses; see ``Predictor.predict``."""
         config, stride = self.config, self.config.autoencoder.temporal_stride
@@ -124,6 +143,7 @@ class LoadedModel:
             camera[:, context:],
             context_times=times,
             target_times=torch.arange(target, dtype=torch.float64, device=self.device),
+            text=text,
         )
 
 
@@ -132,6 +152,7 @@ class ModelPredictor:
     """The model, with ``steps`` sampling steps; ``context_latents`` keeps only the last ones.
 
     ``sampler``, where given, decides instead of the model's own with ``steps``.
+    ``keys`` is how many keys a token of the target attends to, for the report.
     """
 
     name: str
@@ -139,6 +160,7 @@ class ModelPredictor:
     steps: int
     context_latents: int | None = None
     sampler: SamplerConfig | None = None
+    keys: int | None = None
 
     @staticmethod
     def name_for(steps: int) -> str:
@@ -152,13 +174,21 @@ class ModelPredictor:
         context_poses: Tensor,
         target_poses: Tensor,
         seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
     ) -> Tensor:
         config = self.model.config
         stride = config.autoencoder.temporal_stride
         if self.context_latents is not None:
             kept = 1 + stride * (self.context_latents - 1)
             context_frames, context_poses = context_frames[:, -kept:], context_poses[:, -kept:]
-        conditioning = self.model.prepare(context_frames, context_poses, target_poses)
+        sampler = self.sampler or dataclasses.replace(config.sampler, steps=self.steps)
+        names = captions or [""] * len(seeds)
+        clip = (context_frames, context_poses, target_poses)
+        conditioning = self.model.prepare(*clip, text=self.model.texts(names))
+        negative = None
+        if self.model.embed is not None and sampler.guidance_scale != 1.0:
+            without = self.model.texts([sampler.negative_prompt] * len(seeds))
+            negative = self.model.prepare(*clip, text=without)
         spatial = config.autoencoder.spatial_stride
         shape = (
             config.transformer.latent_channels,
@@ -167,8 +197,39 @@ class ModelPredictor:
             context_frames.shape[3] // spatial,
         )
         noise = torch.stack([world_noise(seed, shape) for seed in seeds]).to(self.model.device)
-        sampler = self.sampler or dataclasses.replace(config.sampler, steps=self.steps)
-        return self.model.decode(sample(self.model.transformer, noise, conditioning, sampler))
+        return self.model.decode(
+            sample(self.model.transformer, noise, conditioning, sampler, negative=negative)
+        )
+
+
+@dataclasses.dataclass
+class OverlapPredictor:
+    """The model whose blocks retrieve by field-of-view overlap instead of relevance."""
+
+    name: str
+    inner: ModelPredictor
+    chosen: list[Tensor]
+
+    @property
+    def keys(self) -> int | None:
+        return self.inner.keys
+
+    def predict(
+        self,
+        context_frames: Tensor,
+        context_poses: Tensor,
+        target_poses: Tensor,
+        seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
+    ) -> Tensor:
+        config = self.inner.model.config
+        stride = config.autoencoder.temporal_stride
+        own = overlapping_memory(
+            context_poses[:, ::stride], target_poses[:, ::stride], config,
+            fov_x=config.video.fov_x,
+        )  # fmt: skip
+        self.chosen[0] = own.to(self.inner.model.device)
+        return self.inner.predict(context_frames, context_poses, target_poses, seeds, captions)
 
 
 def world_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
@@ -177,12 +238,17 @@ def world_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def load_model(
-    folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    folder: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    prompts: bool = False,
 ) -> LoadedModel:
     """Load a model folder, or "default" for the weights that come with the package.
 
     Without ``dtype`` it is what the device multiplies fastest. Raises ``CheckpointError`` where
-    the weights cannot be used and ``ValueError`` for a model that needs prompts.
+    the weights cannot be used and, unless there will be ``prompts``, ``ValueError`` for a model
+    that needs them.
     """
     from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
     from hydra_model.resources import weights_folder
@@ -190,12 +256,14 @@ def load_model(
     if str(folder) == "default":
         folder = weights_folder()
     config = load_config(folder)
-    _refuse_text(config)
+    if not prompts:
+        _refuse_text(config)
     device = torch.device(device)
     dtype = dtype or fastest_dtype(device)
+    embed = prompt_embedder(Path(folder), config, device)
     transformer = load_transformer(folder, config, dtype=dtype, device=device)
     autoencoder = load_autoencoder(folder, config, device=device).prepare(device, dtype)
-    return LoadedModel(config, autoencoder, transformer.requires_grad_(False).eval())
+    return LoadedModel(config, autoencoder, transformer.requires_grad_(False).eval(), embed)
 
 
 def untrained_model(

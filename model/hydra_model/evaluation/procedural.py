@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from hydra_model.config import ModelConfig
+from hydra_model.evaluation.ablations import (
+    attend_to_everything,
+    choose_memory,
+    keys_per_query,
+)
 from hydra_model.evaluation.predictors import (
     LastFrameRepeated,
     LoadedModel,
     ModelPredictor,
+    OverlapPredictor,
     Predictor,
 )
 from hydra_model.evaluation.scores import (
@@ -40,7 +47,8 @@ class Evaluation:
     """Result of a run: per predictor a summary and a record per world, and the shown worlds.
 
     ``pictures`` maps "context", "truth" and predictors' names to uint8 [N, T, H, W, 3] of the
-    first N worlds. ``seconds`` counts rendering and each predictor's time over all worlds.
+    first N worlds. ``seconds`` counts rendering and each predictor's time over all worlds,
+    ``keys`` how many keys a token of the target attends to.
     """
 
     seeds: list[int]
@@ -48,6 +56,7 @@ class Evaluation:
     records: dict[str, list[Record]]
     pictures: dict[str, NDArray[np.uint8]]
     seconds: dict[str, float] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
 
 
 def evaluation_seeds(count: int, start: int = EVALUATION_SEEDS_START) -> list[int]:
@@ -67,26 +76,55 @@ def model_predictors(
 ) -> list[Predictor]:
     """Return the usual comparison: last frame, no memory, the model per step count and preset.
 
-    No memory and all memory run at the model's own number of steps.
+    No memory and the other kinds of attention run at the model's own number of steps.
     """
     own = model.config.sampler.steps
+    keys = keys_per_query(model.config)
     all_memory = model.config.context_latents // model.config.transformer.memory_stride[0]
     predictors: list[Predictor] = [
         LastFrameRepeated(),
         ModelPredictor(
-            f"no memory ({NO_MEMORY_LATENTS} latents), {own} steps", model, own, NO_MEMORY_LATENTS
+            no_memory(own), model, own, NO_MEMORY_LATENTS,
+            keys=keys_per_query(
+                dataclasses.replace(model.config, context_latents=NO_MEMORY_LATENTS)
+            ),
         ),
-    ]
-    predictors += [ModelPredictor(ModelPredictor.name_for(n), model, n) for n in steps]
+    ]  # fmt: skip
+    predictors += [ModelPredictor(ModelPredictor.name_for(n), model, n, keys=keys) for n in steps]
     for name in presets:
         sampler = sampler_preset(name, model.config.sampler)
         predictors.append(
-            ModelPredictor(f"model, preset {name}", model, sampler.steps, sampler=sampler)
+            ModelPredictor(
+                f"model, preset {name}", model, sampler.steps, sampler=sampler, keys=keys
+            )
         )
     if model.config.transformer.top_k < all_memory:
         whole = model.with_top_k(all_memory)
-        predictors.append(ModelPredictor(f"all memory frames, {own} steps", whole, own))
+        more = keys_per_query(model.config, top_k=all_memory)
+        predictors.append(ModelPredictor(f"all memory frames, {own} steps", whole, own, keys=more))
+    if model.config.transformer.memory_source == "context":
+        top_k = model.config.transformer.top_k
+        every = model.with_top_k(top_k)
+        attend_to_everything(every.transformer)
+        most = keys_per_query(model.config, dense=True)
+        predictors.append(ModelPredictor(dense(own), every, own, keys=most))
+        by_view = model.with_top_k(top_k)
+        chosen = choose_memory(by_view.transformer)
+        name = f"retrieval by overlap, {own} steps"
+        predictors.append(
+            OverlapPredictor(name, ModelPredictor(name, by_view, own, keys=keys), chosen)
+        )
     return predictors
+
+
+def no_memory(steps: int) -> str:
+    """Return the name of the row without memory."""
+    return f"no memory ({NO_MEMORY_LATENTS} latents), {steps} steps"
+
+
+def dense(steps: int) -> str:
+    """Return the name of the row that attends to everything."""
+    return f"dense attention, {steps} steps"
 
 
 def evaluate(
@@ -152,6 +190,7 @@ def evaluate(
         records=records,
         pictures={name: np.concatenate(parts) for name, parts in pictures.items()},
         seconds={name: round(value, 2) for name, value in seconds.items()},
+        keys={p.name: k for p in predictors if (k := getattr(p, "keys", None)) is not None},
     )
 
 

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from hydra_model.evaluation.goals import Goal, share_of_extrapolation
 from hydra_model.evaluation.procedural import TRUTH, Evaluation
 from hydra_model.evaluation.scores import Record
 from hydra_model.pictures import contact_sheet
@@ -29,9 +31,11 @@ def main_table(evaluation: Evaluation) -> str:
                 _number(s["background"], 2), _number(s["background_at_revisits"], 2),
                 _number(s["subject"], 2),
                 _pair(r), *(_pair(s["reentry_by_motion"][m]) for m in MOTION_NAMES),
+                _number(share_of_extrapolation(evaluation.summaries, name), 2),
                 _number(r["distance_where_found"], 1), _number(r["wrong_colour_frames"], 3),
                 _number(stay["hit_whole_chunk"], 3),
                 " / ".join(_number(v, 2) for v in stay["hit_by_time"].values()),
+                str(evaluation.keys.get(name, "-")),
             ]
         )  # fmt: skip
     first = next(iter(evaluation.summaries.values()))
@@ -42,11 +46,23 @@ def main_table(evaluation: Evaluation) -> str:
         "", "PSNR", "SSIM", "background", f"at revisits ({first['worlds_with_revisits']} worlds)",
         "subject",
         *(f"re-entry hit, {m} ({n})" for m, n in zip(motions, counts, strict=True)),
-        "error, px", "wrong colour",
+        "of extrapolating", "error, px", "wrong colour",
         f"never left ({first['never_left']['whole_chunk_subjects']})",
         "in view so far: " + " / ".join(first["never_left"]["hit_by_time"]),
+        "keys a query",
     ]  # fmt: skip
     return _markdown(header, rows)
+
+
+def goal_table(found: Sequence[Goal]) -> str:
+    """Return the goals with what was measured."""
+    words = {True: "yes", False: "no", None: "not measured"}
+    rows = [
+        [g.name, _number(g.value, 3), ("at most " if g.most else "at least ") + f"{g.wanted:.3g}",
+         words[g.reached]]
+        for g in found
+    ]  # fmt: skip
+    return _markdown(["", "measured", "goal", "reached"], rows)
 
 
 def family_table(evaluation: Evaluation) -> str:
@@ -67,14 +83,17 @@ def family_table(evaluation: Evaluation) -> str:
     return _markdown(header, rows)
 
 
-def markdown(evaluation: Evaluation, title: str = "Evaluation") -> str:
-    """Return the whole report as Markdown."""
+def markdown(
+    evaluation: Evaluation, title: str = "Evaluation", *, goals: Sequence[Goal] = (), of: str = ""
+) -> str:
+    """Return the whole report as Markdown; ``goals`` are those of the row ``of``."""
+    aims = f"## Goals ({of})\n\n{goal_table(goals)}\n\n" if goals else ""
     seeds = evaluation.seeds
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in evaluation.seconds.items())
     return (
         f"# {title}\n\n{len(seeds)} held-out worlds, seeds {seeds[0]} to {seeds[-1]}. PSNR in dB; "
         "hits as share of frames / share of events.\n\n"
-        f"{main_table(evaluation)}\n\n## By camera family\n\n"
+        f"{main_table(evaluation)}\n\n{aims}## By camera family\n\n"
         "PSNR · background at revisits · re-entry hits (frames)\n\n"
         f"{family_table(evaluation)}\n\nSeconds in all: {seconds}.\n"
     )
@@ -93,12 +112,13 @@ def sheet(evaluation: Evaluation, name: str) -> np.ndarray:
 
 
 def write(
-    evaluation: Evaluation, folder: str | Path, *, pictured: str, about: Record | None = None
-) -> Path:
+    evaluation: Evaluation, folder: str | Path, *, pictured: str, about: Record | None = None,
+    goals: Sequence[Goal] = (),
+) -> Path:  # fmt: skip
     """Write ``evaluation.json``, ``worlds.json``, ``evaluation.md`` and ``worlds.jpg``.
 
     ``pictured`` names the predictor on the picture sheet; ``about`` says what was evaluated and
-    how, and opens the JSON. Returns the folder.
+    how, and opens the JSON; ``goals`` are those of the pictured row. Returns the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,11 +128,14 @@ def write(
         "first_seed": seeds[0],
         "worlds": len(seeds),
         "seconds": evaluation.seconds,
+        "keys_per_query": evaluation.keys,
+        "goals": [{**vars(goal), "reached": goal.reached} for goal in goals],
         "results": evaluation.summaries,
     }
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     (folder / "worlds.json").write_text(json.dumps(evaluation.records) + "\n")
-    (folder / "evaluation.md").write_text(markdown(evaluation))
+    text = markdown(evaluation, goals=goals, of=pictured)
+    (folder / "evaluation.md").write_text(text)
     if evaluation.pictures:
         path = folder / "worlds.jpg"
         picture = sheet(evaluation, pictured)[..., ::-1]

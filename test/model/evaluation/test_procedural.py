@@ -8,6 +8,7 @@ import torch
 
 from hydra_model.config import ModelConfig
 from hydra_model.evaluation import report
+from hydra_model.evaluation.goals import goals
 from hydra_model.evaluation.metrics import HIGHEST_PSNR
 from hydra_model.evaluation.predictors import LastFrameRepeated, ModelPredictor, untrained_model
 from hydra_model.evaluation.procedural import (
@@ -78,16 +79,48 @@ def test_every_row_is_there(evaluation):
     assert list(evaluation.summaries) == [
         TRUTH, AUTOENCODER, EXTRAPOLATION, "oracle", "last frame repeated",
         "no memory (6 latents), 2 steps", "model, 1 steps", "all memory frames, 2 steps",
+        "dense attention, 2 steps", "retrieval by overlap, 2 steps",
     ]  # fmt: skip
     for summary in evaluation.summaries.values():
         assert summary["worlds"] == 2
         assert list(summary["families"]) == [FAMILY]
 
 
+def test_keys_are_counted(evaluation):
+    # 3 x 5 tokens a frame: 5 frames and 5 memory frames of 1 x 2, 10 of them, 40 frames whole.
+    assert evaluation.keys["model, 1 steps"] == 75 + 10
+    assert evaluation.keys["retrieval by overlap, 2 steps"] == 75 + 10
+    assert evaluation.keys["all memory frames, 2 steps"] == 75 + 20
+    assert evaluation.keys["dense attention, 2 steps"] == 600
+
+
+def test_goals_are_held_against_what_was_measured(evaluation):
+    found = {goal.name: goal for goal in goals(evaluation, "oracle", 2)}
+    assert found["PSNR, dB"].reached and found["re-entry hits, all subjects"].reached
+    assert found["PSNR below dense attention, dB"].reached
+    assert found["share of dense attention's keys"].reached is None  # it has no keys
+    share = found["re-entry hits, share of what extrapolating reaches"]
+    assert share.value == pytest.approx(
+        evaluation.summaries["oracle"]["reentry"]["hit_frames"]
+        / evaluation.summaries[EXTRAPOLATION]["reentry"]["hit_frames"], abs=1e-3,
+    )  # fmt: skip
+    untrained = {goal.name: goal for goal in goals(evaluation, "model, 1 steps", 2)}
+    assert untrained["PSNR, dB"].reached is False
+    assert untrained["share of dense attention's keys"].value == pytest.approx(85 / 600)
+
+
 def test_the_report_is_written(evaluation, tmp_path):
-    report.write(evaluation, tmp_path, pictured="model, 1 steps", about={"model": "none"})
+    aims = goals(evaluation, "model, 1 steps", 2)
+    report.write(
+        evaluation, tmp_path, pictured="model, 1 steps", about={"model": "none"}, goals=aims
+    )
     result = json.loads((tmp_path / "evaluation.json").read_text())
     assert result["results"][TRUTH]["psnr"] == HIGHEST_PSNR
+    assert result["goals"][0] == {
+        "name": "PSNR, dB", "value": evaluation.summaries["model, 1 steps"]["psnr"],
+        "wanted": 27.0, "most": False, "reached": False,
+    }  # fmt: skip
+    assert "## Goals (model, 1 steps)" in (tmp_path / "evaluation.md").read_text()
     assert result["first_seed"] == EVALUATION_SEEDS_START
     assert len(json.loads((tmp_path / "worlds.json").read_text())["oracle"]) == 2
     lines = (tmp_path / "evaluation.md").read_text().splitlines()
