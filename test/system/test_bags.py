@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""record, replay and reset against a real node, over DDS."""
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mcap_ros2.reader import read_ros2_messages
+from ros.recording import robot_bags
+from rosbags.rosbag2 import Reader
+from system.simulator import Client, SimulatorProcess, path_message, wait_until
+
+import small_models
+from hydra_model.video import read_video
+from hydra_ros.conversions import pose_from_message
+from hydra_ros.recording.bag import Bag
+from hydra_ros.recording.story import read_story
+
+COMMAND = [sys.executable, "-m", "hydra_ros.cli.main"]
+NAMESPACE = "/bags"
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory):
+    """A small model of 17 frames of context, in lockstep."""
+    model = tmp_path_factory.mktemp("model")
+    small_models.write_model(model)
+    parameters = {"model": model, "device": "cpu", "seed": 5, "playback_speed": 3.0}
+    process = SimulatorProcess(parameters, NAMESPACE)
+    client = Client(NAMESPACE)
+    try:
+        client.wait_connected()
+        yield SimpleNamespace(process=process, client=client, model=model)
+    except BaseException:
+        print("\n".join(process.log))
+        raise
+    finally:
+        client.close()
+        process.end()
+
+
+@pytest.fixture(scope="module")
+def robot(tmp_path_factory):
+    """Odometry at 20 Hz and a camera at 15 Hz, as SQLite."""
+    pictures = np.random.default_rng(2).integers(0, 256, (30, 48, 80, 3)).astype(np.uint8)
+    messages = {
+        "/odom": robot_bags.drive(2.0),
+        "/front": [robot_bags.image(picture, i / 15) for i, picture in enumerate(pictures)],
+    }
+    return robot_bags.write_bag(tmp_path_factory.mktemp("bags") / "robot", messages)
+
+
+def read(bag) -> tuple[list[bytes], np.ndarray]:
+    """Return the images' bytes and the poses [N, 4, 4] of a bag, with an independent reader."""
+    images, poses = [], []
+    for entry in read_ros2_messages(next(bag.glob("*.mcap"))):
+        if entry.channel.topic.endswith("camera/image_raw"):
+            images.append(bytes(entry.ros_msg.data))
+        elif entry.channel.topic.endswith("camera/pose"):
+            poses.append(pose_from_message(entry.ros_msg.pose))
+    return images, np.stack(poses)
+
+
+def test_a_recording_holds_what_was_commanded_and_shown(simulator, tmp_path):
+    client = simulator.client
+    recorder = subprocess.Popen(
+        [*COMMAND, "record", "--namespace", NAMESPACE, "--output", tmp_path / "run"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        node = client._node
+        wait_until(lambda: node.count_subscribers("camera/image_raw") == 2, "recorder")
+        wait_until(lambda: node.count_subscribers("path_cmd") == 2, "recorder")
+        client.forget()
+        step = np.eye(4)
+        step[0, 3] = 0.1
+        client.path_cmd.publish(path_message([step] * 12, "camera_link"))
+        frames = client.wait_frames(12)
+        wait_until(lambda: client.diagnostics.get("frames_waiting") == "0", "diagnostics")
+    finally:
+        recorder.send_signal(signal.SIGINT)
+        output, _ = recorder.communicate(timeout=30)
+    assert recorder.returncode == 0, output
+    images, poses = read(tmp_path / "run")
+    assert images == [frame.tobytes() for frame in frames]
+    np.testing.assert_allclose(poses, client.shown_poses(), atol=1e-12)
+    with Reader(tmp_path / "run") as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+    assert counts["/bags/path_cmd"] == 1
+    assert counts["/bags/camera/camera_info"] == 12
+    assert "/bags/path_cmd" in output
+    with Bag(tmp_path / "run") as bag:
+        assert len(read_story(bag).thumbnails) == 8
+
+
+def replayed(robot, output, *options):
+    done = run("replay", robot, "--output", output, "--namespace", NAMESPACE, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return read(output)
+
+
+def test_replaying_a_bag_again_gives_the_same_frames(simulator, robot, tmp_path):
+    images, poses = replayed(robot, tmp_path / "first", "--seed", 9)
+    assert len(images) == 31  # two seconds at 15 Hz
+    simulator.client.path_cmd.publish(path_message([np.eye(4)] * 3, "camera_link"))  # in between
+    again, poses_again = replayed(robot, tmp_path / "second", "--seed", 9)
+    assert again == images
+    np.testing.assert_array_equal(poses_again, poses)
+    other, _ = replayed(robot, tmp_path / "third", "--seed", 10)
+    assert other != images
+    video, fps = read_video(tmp_path / "first.mp4")
+    assert (len(video), fps) == (31, 15.0)
+    # The simulator is left as it was.
+    assert simulator.client.set_parameter("playback_speed", 3.0)[0]
+
+
+def test_the_camera_goes_the_way_of_the_robot_from_its_own_start(simulator, robot, tmp_path):
+    start = simulator.client.reset("procedural", seed=9).start_pose
+    start = pose_from_message(start.pose)
+    _, poses = replayed(robot, tmp_path / "moved", "--source", "procedural", "--seed", 9)
+    way = np.linalg.inv(robot_bags.curve(0.0)) @ robot_bags.curve(1.0)
+    np.testing.assert_allclose(poses[0], start, atol=1e-6)
+    np.testing.assert_allclose(poses[15], start @ way, atol=1e-6)
+    _, poses = replayed(robot, tmp_path / "world", "--world")
+    np.testing.assert_allclose(poses[15], robot_bags.curve(1.0), atol=1e-6)
+
+
+def test_a_world_starts_from_a_recorded_camera(simulator, robot, tmp_path):
+    done = run(
+        "reset", "--namespace", NAMESPACE, "--from-bag", robot, "--image-topic", "/front",
+        "--odom-topic", "/odom", "--at", "0.2", "--clips-folder", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "clip 'robot'" in done.stdout
+    answer = simulator.client.reset("robot")  # the clip stays, for the next time
+    assert answer.success, answer.message
+    # 17 frames of context: the last is 16 / 15 s after 0.2 s.
+    end = pose_from_message(answer.start_pose.pose)
+    np.testing.assert_allclose(end, robot_bags.curve(0.2 + 16 / 15), atol=1e-3)
+
+
+def test_a_simulator_that_refuses_is_exit_code_1_with_its_reason(simulator):
+    done = run("reset", "--namespace", NAMESPACE, "--source", "no_such_clip")
+    assert done.returncode == 1
+    assert "the simulator refuses the reset: there is no clip 'no_such_clip'" in done.stderr
+
+
+def test_replay_starts_a_simulator_of_its_own_if_asked(simulator, robot, tmp_path):
+    given = ["--start", "--model", simulator.model, "--device", "cpu", "--seed", "9"]
+    done = run("replay", robot, "--output", tmp_path / "own", *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    topics = Counter(
+        entry.channel.topic for entry in read_ros2_messages(next((tmp_path / "own").glob("*.mcap")))
+    )
+    assert topics["/camera/image_raw"] == topics["/camera/pose"] == 31
