@@ -35,7 +35,10 @@ class Status:
     chunk_seconds: float = 0.0
     simulated_time: float = 0.0
     memory_size: int = 0  # latent frames
-    memory_bytes: int = 0
+    memory_bytes: int = 0  # of the live world, wherever they are
+    memory_device_bytes: int = 0  # of it and of all kept states, by place
+    memory_host_bytes: int = 0
+    memory_disk_bytes: int = 0
     frames_published: int = 0
     frames_waiting: int = 0
     frames_commanded: int = 0
@@ -69,6 +72,9 @@ def diagnostic_message(status: Status, name: str, header: Header) -> DiagnosticA
         "simulated_time_s": f"{status.simulated_time:.3f}",
         "memory_latent_frames": str(status.memory_size),
         "memory_megabytes": f"{status.memory_bytes / 1e6:.1f}",
+        "memory_device_megabytes": f"{status.memory_device_bytes / 1e6:.1f}",
+        "memory_host_megabytes": f"{status.memory_host_bytes / 1e6:.1f}",
+        "memory_disk_megabytes": f"{status.memory_disk_bytes / 1e6:.1f}",
         "frames_published": str(status.frames_published),
         "frames_waiting": str(status.frames_waiting),
         "frames_commanded": str(status.frames_commanded),

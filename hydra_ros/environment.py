@@ -47,6 +47,12 @@ def parameter_file(name: str) -> Path:
     raise ValueError(f"there is no parameter file {name!r}; hydra_ros has {names}")
 
 
+def ros_home(environment: MutableMapping[str, str] = os.environ) -> Path:
+    """Return the folder of ROS's own files: ``$ROS_HOME``, else ``~/.ros``."""
+    home = environment.get("ROS_HOME")
+    return Path(home) if home else Path("~/.ros").expanduser()
+
+
 def use_dds_profile(environment: MutableMapping[str, str] = os.environ) -> Path | None:
     """Let FastDDS use the transports of ``config/fastdds.xml``, which carry images.
 

@@ -35,6 +35,12 @@ class FrameClock:
         else:
             self._anchor = max(now, self._last) - time_ns
 
+    def expected(self, simulated_time: float, now: int) -> int:
+        """Return the stamp that a frame at ``simulated_time`` will have; unless simulated, now."""
+        if not self._simulated:
+            return now
+        return max(self._anchor + round(simulated_time * NANOSECONDS), self._last)
+
     def stamp(self, simulated_time: float, now: int) -> int:
         """Return the stamp in nanoseconds of a frame at ``simulated_time`` seconds."""
         stamp = now

@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -115,6 +116,12 @@ class FramePublisher:
         with self._lock:
             if batch.run == self._run:
                 self._frames.extend(frames)
+
+    def stamp_of(self, seconds: float) -> Time:
+        """Return the stamp that the frame of a simulated time has, or would have now."""
+        return conversions.time_message(
+            self._clock.expected(seconds, self._node.get_clock().now().nanoseconds)
+        )
 
     @property
     def waiting(self) -> int:

@@ -107,6 +107,56 @@ class Settings:
         start_source.""",
         read_only=True,
     )
+    memory_policy: str = parameter(
+        "default",
+        """How the frames that a chunk is conditioned on are chosen of all that is remembered:
+        the newest (recent), those that see what the camera will see (overlap), or both and what
+        last saw a subject that may come back (hybrid). default: as the model was measured
+        best.""",
+        choices=("default", "recent", "overlap", "hybrid"),
+    )
+    memory_device_mb: float = parameter(
+        0.0,
+        """Megabytes of memory that may stay on the device; the oldest beyond move to main memory.
+        0: no limit.""",
+        minimum=0.0,
+        maximum=1_000_000.0,
+        read_only=True,
+    )
+    memory_host_mb: float = parameter(
+        0.0,
+        """Megabytes of memory that may stay in main memory; the oldest beyond move to
+        memory_folder. 0: no limit.""",
+        minimum=0.0,
+        maximum=1_000_000.0,
+        read_only=True,
+    )
+    memory_folder: str = parameter(
+        "",
+        """Folder that memory moves to. Empty: hydra_ros/memory in ROS's home ($ROS_HOME, else
+        ~/.ros).""",
+        read_only=True,
+    )
+    publish_memory: bool = parameter(
+        False,
+        """Publish memory and memory/markers with every chunk; otherwise only while someone
+        subscribes.""",
+    )
+    memory_sample: int = parameter(
+        64,
+        """Most remembered frames in these messages besides the selected ones, taken evenly from
+        all of the history.""",
+        minimum=0,
+        maximum=10_000,
+    )
+    memory_thumbnails: bool = parameter(
+        False, "Put a small picture (JPEG) of every frame into the messages on memory."
+    )
+    publish_retrieval: bool = parameter(
+        False,
+        """Publish on memory/retrieval, as a picture, which selected frames the transformer
+        attended to.""",
+    )
     chunk_frames: int = parameter(
         0,
         """Longest chunk of frames simulated at once, 1 + 4 k. 0 takes the model's longest in

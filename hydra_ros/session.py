@@ -21,6 +21,7 @@ from hydra_ros.commands import Command, CommandError
 from hydra_ros.context_preparer import STATE, ContextPreparer
 from hydra_ros.diagnostics import Counters, Status
 from hydra_ros.frame_publisher import FramePublisher
+from hydra_ros.memory_publisher import MemoryPublisher
 from hydra_ros.parameters import Settings
 from hydra_ros.planners import (
     LockstepPlanner,
@@ -39,6 +40,7 @@ from hydra_ros.simulation_thread import (
 )
 from hydra_ros.state_keeper import AUTOSAVE, StateKeeper
 from hydra_ros.state_store import StateError, StateFacts
+from hydra_ros.world_loader import set_memory_policy
 
 REALTIME_CHUNK = 17  # frames; about one second
 
@@ -54,6 +56,7 @@ class Session:
         load: builds the world on the simulation thread.
         publisher: publishes the frames of the world that runs.
         on_frames: gets the frames, on the simulation thread, and gives them to the publisher.
+        memory: shows what is remembered.
         post: runs a function soon on the executor's thread; may be called from any thread.
         counters: counts what was dropped.
         logger: the node's.
@@ -65,6 +68,7 @@ class Session:
         load: Callable[[Callable[..., None]], Any],
         publisher: FramePublisher,
         on_frames: Callable[[FrameBatch], None],
+        memory: MemoryPublisher,
         post: Callable[[Callable[[], None]], None],
         counters: Counters,
         logger: RcutilsLogger,
@@ -79,6 +83,7 @@ class Session:
         self._step_factor: float | None = None  # seconds simulated per second of computing
         self._publisher = publisher
         self._on_frames = on_frames
+        self._memory = memory
         self._post = post
         self._counters = counters
         self._logger = logger
@@ -148,6 +153,9 @@ class Session:
             simulated_time=facts.time,
             memory_size=facts.memory_size,
             memory_bytes=facts.memory_bytes,
+            memory_device_bytes=facts.usage.device_bytes,
+            memory_host_bytes=facts.usage.host_bytes,
+            memory_disk_bytes=facts.usage.disk_bytes,
             frames_published=publisher.published,
             frames_waiting=publisher.waiting,
             frames_commanded=self._commanded_frames(),
@@ -173,6 +181,8 @@ class Session:
 
     def change_settings(self, settings: Settings) -> None:
         """Take over changed parameters; they hold for what is planned from now on."""
+        if settings.memory_policy != self.settings.memory_policy:
+            self._thread.call(lambda world: set_memory_policy(world, settings.memory_policy))
         self.settings = settings
         if self._planner:
             self._planner.settings = self._planner_settings()
@@ -251,6 +261,7 @@ class Session:
             self._facts = reset.result()
             self._world = context.description
             self._problem = ""
+            self._memory.start_world()
             self._logger.info(f"started {context.description}")
         if self._facts.pose is not None and not self._resets:
             # The new world, or the old one where the new one's context was refused.
@@ -447,7 +458,9 @@ class Session:
 
     def _begin_step(self, chunk: PlannedChunk) -> Future[StepResult]:
         self.chunks += 1
-        self._step = self._thread.step(chunk.poses, run=self._run, commanded=chunk.commanded)
+        self._step = self._thread.step(
+            chunk.poses, run=self._run, commanded=chunk.commanded, watch=self._memory.watch()
+        )
         self._step.add_done_callback(lambda done: self._post(lambda: self._stepped(done)))
         return self._step
 

@@ -30,6 +30,7 @@ class WorldFacts:
 
     ``pose`` [4, 4] is the optical frame of the last committed frame, ``time`` its simulated
     time in seconds, ``state`` the world's immutable snapshot; None and 0 before the first start.
+    ``usage`` says the bytes of memory by place, those of kept snapshots included.
     """
 
     name: str
@@ -44,6 +45,7 @@ class WorldFacts:
     time: float
     memory_size: int
     memory_bytes: int
+    usage: Any
     state: Any
 
 
@@ -78,6 +80,18 @@ class Start(Protocol):
 
     def begin(self, world: Any) -> None:
         """Make it the live world, or raise and change nothing."""
+
+
+class Watch(Protocol):
+    """Looks at what a step does with the memory (see ``memory_publisher.ChunkWatch``)."""
+
+    retrieval: bool  # whether ``retrieved`` is wanted, which costs a little
+
+    def context_chosen(self, state: Any, selection: Any, *, period: float, aspect: float) -> None:
+        """The chunk's context was selected of the state's memory; ``period`` of frames in s."""
+
+    def retrieved(self, shares: np.ndarray, *, latent_period: float) -> None:
+        """The chunk was sampled; ``shares`` [target, context] say what attended to what."""
 
 
 class SimulationThread:
@@ -130,14 +144,21 @@ class SimulationThread:
         return self._submit(lambda: self._reset(start))
 
     def step(
-        self, poses: np.ndarray, *, run: int = 0, commanded: float | None = None
+        self,
+        poses: np.ndarray,
+        *,
+        run: int = 0,
+        commanded: float | None = None,
+        watch: Watch | None = None,
     ) -> Future[StepResult]:
         """Simulate the frames at the optical poses [T, 4, 4], T = 1 + 4 k.
+
+        ``watch`` is called on this thread while they are.
 
         The future fails with ``Cancelled``, or with what the world raised.
         """
         generation = self._generation
-        return self._submit(lambda: self._step(poses, run, commanded, generation))
+        return self._submit(lambda: self._step(poses, run, commanded, generation, watch))
 
     def call(self, work: Callable[[Any], Any]) -> Future:
         """Run ``work(world)`` in turn; the future gets its result or what it raised."""
@@ -189,7 +210,12 @@ class SimulationThread:
         return self._facts()
 
     def _step(
-        self, poses: np.ndarray, run: int, commanded: float | None, generation: int
+        self,
+        poses: np.ndarray,
+        run: int,
+        commanded: float | None,
+        generation: int,
+        watch: Watch | None,
     ) -> StepResult:
         def cancelled() -> bool:
             return self._generation != generation
@@ -218,7 +244,8 @@ class SimulationThread:
         started, first_frame_at = time.monotonic(), 0.0
         last: FrameBatch | None = None
         try:
-            self._world.step(poses, on_frames=on_frames, cancelled=cancelled)
+            watching = _watching(self._world, watch) if watch else {}
+            self._world.step(poses, on_frames=on_frames, cancelled=cancelled, **watching)
         except Exception as error:
             if cancelled():
                 raise Cancelled("the step was abandoned") from error
@@ -250,9 +277,28 @@ class SimulationThread:
             time=world.time if state else 0.0,
             memory_size=world.memory_size if state else 0,
             memory_bytes=world.memory_bytes if state else 0,
+            usage=world.memory_usage,
             state=state,
         )
         return self._committed
+
+
+def _watching(world: Any, watch: Watch) -> dict[str, Any]:
+    """Return the arguments of ``World.step`` that let ``watch`` see what it does."""
+    state, video = world.state(), world.config.video
+    period = 1.0 / video.fps
+    latent_period = period * world.config.autoencoder.temporal_stride
+    aspect = video.width / video.height
+    watching: dict[str, Any] = {
+        "on_context": lambda selection, memory: watch.context_chosen(
+            state, selection, period=period, aspect=aspect
+        )
+    }
+    if watch.retrieval:
+        watching["on_retrieval"] = lambda shares: watch.retrieved(
+            shares, latent_period=latent_period
+        )
+    return watching
 
 
 def _free_device_memory(device: str) -> None:

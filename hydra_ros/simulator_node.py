@@ -33,6 +33,7 @@ from hydra_ros.diagnostics import Counters, Status, diagnostic_message
 from hydra_ros.environment import use_dds_profile
 from hydra_ros.frame_clock import FrameClock
 from hydra_ros.frame_publisher import FramePublisher
+from hydra_ros.memory_publisher import MemoryPublisher
 from hydra_ros.post_box import PostBox
 from hydra_ros.rollout_server import RolloutServer
 from hydra_ros.session import Session
@@ -74,6 +75,13 @@ class SimulatorNode(LifecycleNode):
             FrameClock(
                 simulated=lockstep or settings.publish_clock, from_zero=settings.publish_clock
             ),
+        )
+        self._memory = MemoryPublisher(
+            self,
+            lambda: self._settings,
+            self._post_box.post,
+            self._publisher.stamp_of,
+            self._pose_message,
         )
         self._inputs = CommandInputs(
             self,
@@ -127,6 +135,7 @@ class SimulatorNode(LifecycleNode):
             lambda check: load_world(settings, check),
             self._publisher,
             self._frames_came,
+            self._memory,
             self._post_box.post,
             self._counters,
             self.get_logger(),

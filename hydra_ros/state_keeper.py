@@ -12,8 +12,9 @@ from typing import Any
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
+from hydra_ros.environment import ros_home
 from hydra_ros.simulation_thread import WorldFacts
-from hydra_ros.state_store import SavedState, StateError, StateFacts, StateStore, default_folder
+from hydra_ros.state_store import SavedState, StateError, StateFacts, StateStore
 from hydra_ros.throttle import Throttle
 
 AUTOSAVE = "autosave"  # the state that is kept up to date
@@ -47,7 +48,7 @@ class StateKeeper:
     """
 
     def __init__(self, folder: str, world: Callable[[], Any], logger: RcutilsLogger) -> None:
-        path = Path(folder).expanduser() if folder else default_folder()
+        path = Path(folder).expanduser() if folder else ros_home() / "hydra_ros" / "states"
         self.store = StateStore(path, WorldFiles(world))
         self._logger = logger
         self._worker = ThreadPoolExecutor(1, "states")

@@ -240,9 +240,3 @@ class StateStore:
         names = [facts.name for facts in self.list()]
         listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         return StateError(f"there is no state {name!r}; there is {listed or 'none'}")
-
-
-def default_folder(environment: dict[str, str] | os._Environ[str] = os.environ) -> Path:
-    """Return where states go by default: ``hydra_ros/states`` in ROS's home (``~/.ros``)."""
-    home = environment.get("ROS_HOME")
-    return (Path(home) if home else Path("~/.ros").expanduser()) / "hydra_ros" / "states"

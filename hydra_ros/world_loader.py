@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hydra_ros.environment import ros_home
 from hydra_ros.parameters import Settings
 
 
@@ -18,6 +19,7 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
     that a node which is not configured yet costs little.
     """
     from hydra_model.checkpoints import load_config
+    from hydra_model.memory import MemorySettings
     from hydra_model.resources import weights_folder
     from hydra_model.sampler_presets import sampler_preset
     from hydra_model.world import World
@@ -32,5 +34,31 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
         dtype=settings.dtype,
         seed=settings.seed,
         sampler=sampler,
+        memory=MemorySettings(policy=_policy(settings.memory_policy), limits=_limits(settings)),
         progress=progress,
+    )
+
+
+def set_memory_policy(world: Any, name: str) -> None:
+    """Let a world choose its context by a policy, or by its default one; between steps."""
+    world.memory_policy = _policy(name)
+
+
+def _policy(name: str) -> str:
+    from hydra_model.memory import MemorySettings
+
+    return MemorySettings().policy if name == "default" else name
+
+
+def _limits(settings: Settings) -> Any:
+    from hydra_model.memory import MemoryLimits
+
+    def limit(megabytes: float) -> int | None:
+        return round(megabytes * 1e6) or None
+
+    folder = settings.memory_folder
+    return MemoryLimits(
+        device_bytes=limit(settings.memory_device_mb),
+        host_bytes=limit(settings.memory_host_mb),
+        folder=Path(folder).expanduser() if folder else ros_home() / "hydra_ros" / "memory",
     )

@@ -4,10 +4,11 @@
 import subprocess
 import sys
 import xml.etree.ElementTree
+from pathlib import Path
 
 import pytest
 
-from hydra_ros.environment import PROFILE_VARIABLES, share_folder, use_dds_profile
+from hydra_ros.environment import PROFILE_VARIABLES, ros_home, share_folder, use_dds_profile
 
 # Prints the size of the largest shared-memory segment that a new participant makes.
 LARGEST_SEGMENT = """
@@ -74,3 +75,8 @@ def test_profile_is_in_force_in_a_new_participant():
         [sys.executable, "-c", LARGEST_SEGMENT], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) >= 32 * 1024**2
+
+
+def test_the_home_of_ros_is_where_its_variable_says():
+    assert ros_home({"ROS_HOME": "/data"}) == Path("/data")
+    assert ros_home({}) == Path.home() / ".ros"

@@ -19,6 +19,7 @@ class SteppedWorld:
     config = ModelConfig.from_name("default")
     max_chunk_frames = 77
     memory_bytes = 0
+    memory_usage = None
     ready = False
 
     def __init__(self) -> None:

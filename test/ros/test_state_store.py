@@ -11,7 +11,7 @@ from hydra_model.latent_store import LatentStore
 from hydra_model.memory import Latents, MemoryBank, Segment
 from hydra_model.state import State
 from hydra_model.state_files import load_state, read_facts, save_state
-from hydra_ros.state_store import SavedState, StateError, StateFacts, StateStore, default_folder
+from hydra_ros.state_store import SavedState, StateError, StateFacts, StateStore
 from small_models import CONFIG
 
 POSE = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -234,8 +234,3 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot be written"):
         open_store(tmp_path / "file" / "states").save(on_disk())
-
-
-def test_the_default_folder_is_in_the_home_of_ros():
-    assert default_folder({"ROS_HOME": "/data"}) == Path("/data/hydra_ros/states")
-    assert default_folder({}) == Path.home() / ".ros/hydra_ros/states"
