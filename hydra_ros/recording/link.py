@@ -20,7 +20,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 
-from hydra_model.checkpoints import load_config
 from hydra_model.config import ModelConfig
 from hydra_model.resources import weights_folder
 from hydra_ros.conversions import (
@@ -159,7 +158,9 @@ class SimulatorLink:
     def _model_config(self) -> ModelConfig | None:
         model = self.parameters(["model"])["model"]
         try:
-            return load_config(weights_folder() if model == "default" else Path(model))
+            folder = weights_folder() if model == "default" else Path(model)
+            # Not by hydra_model.checkpoints, which loads PyTorch: that takes seconds.
+            return ModelConfig.from_json((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # it runs on another machine
             return None
 

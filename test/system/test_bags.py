@@ -108,30 +108,39 @@ def replayed(robot, output, *options):
     return read(output)
 
 
-def test_replaying_a_bag_again_gives_the_same_frames(simulator, robot, tmp_path):
-    images, poses = replayed(robot, tmp_path / "first", "--seed", 9)
+@pytest.fixture(scope="module")
+def first(simulator, robot, tmp_path_factory):
+    """The bag, replayed once."""
+    output = tmp_path_factory.mktemp("replays") / "first"
+    return (output, *replayed(robot, output, "--source", "procedural", "--seed", 9))
+
+
+def test_replaying_a_bag_again_gives_the_same_frames(simulator, robot, first, tmp_path):
+    output, images, poses = first
     assert len(images) == 31  # two seconds at 15 Hz
+    video, fps = read_video(output.with_suffix(".mp4"))
+    assert (len(video), fps) == (31, 15.0)
     simulator.client.path_cmd.publish(path_message([np.eye(4)] * 3, "camera_link"))  # in between
-    again, poses_again = replayed(robot, tmp_path / "second", "--seed", 9)
+    again, poses_again = replayed(robot, tmp_path / "again", "--source", "procedural", "--seed", 9)
     assert again == images
     np.testing.assert_array_equal(poses_again, poses)
-    other, _ = replayed(robot, tmp_path / "third", "--seed", 10)
-    assert other != images
-    video, fps = read_video(tmp_path / "first.mp4")
-    assert (len(video), fps) == (31, 15.0)
-    # The simulator is left as it was.
-    assert simulator.client.set_parameter("playback_speed", 3.0)[0]
 
 
-def test_the_camera_goes_the_way_of_the_robot_from_its_own_start(simulator, robot, tmp_path):
-    start = simulator.client.reset("procedural", seed=9).start_pose
-    start = pose_from_message(start.pose)
-    _, poses = replayed(robot, tmp_path / "moved", "--source", "procedural", "--seed", 9)
+def test_the_camera_goes_the_way_of_the_robot_from_its_own_start(simulator, first):
+    answer = simulator.client.reset("procedural", seed=9)
+    start = pose_from_message(answer.start_pose.pose)
+    _, _, poses = first
     way = np.linalg.inv(robot_bags.curve(0.0)) @ robot_bags.curve(1.0)
     np.testing.assert_allclose(poses[0], start, atol=1e-6)
     np.testing.assert_allclose(poses[15], start @ way, atol=1e-6)
-    _, poses = replayed(robot, tmp_path / "world", "--world")
+
+
+def test_poses_can_be_taken_as_they_stand_and_another_seed_is_another_world(
+    simulator, robot, first, tmp_path
+):
+    images, poses = replayed(robot, tmp_path / "world", "--world", "--seed", 10)
     np.testing.assert_allclose(poses[15], robot_bags.curve(1.0), atol=1e-6)
+    assert images != first[1]
 
 
 def test_a_world_starts_from_a_recorded_camera(simulator, robot, tmp_path):
