@@ -26,6 +26,15 @@ NANOSECONDS = 1_000_000_000
 # normalised; a longer or shorter one is a mistake.
 QUATERNION_TOLERANCE = 0.02
 
+# Channels of the image encodings that are read, and how OpenCV turns them into RGB.
+ENCODINGS = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+}
+
 # Camera body <- optical frame: the columns are right, down and forward in body axes.
 BODY_FROM_OPTICAL = np.array(
     [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
@@ -137,15 +146,38 @@ def image_message(frame: np.ndarray, header: Header) -> Image:
 
 
 def image_from_message(message: Image) -> np.ndarray:
-    """Return the frame, uint8 [H, W, 3] RGB, of an rgb8 image message.
+    """Return the frame, uint8 [H, W, 3] RGB, of an image message.
 
     Raises:
-        ValueError: another encoding.
+        ValueError: another encoding than those of ``ENCODINGS``, or data cut short.
     """
-    if message.encoding != "rgb8":
-        raise ValueError(f"image encoding is {message.encoding!r}; rgb8 is needed")
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    return rows[:, : 3 * message.width].reshape(message.height, message.width, 3).copy()
+    if message.encoding not in ENCODINGS:
+        raise ValueError(
+            f"image encoding is {message.encoding!r}; accepted: {', '.join(ENCODINGS)}"
+        )
+    channels, to_rgb = ENCODINGS[message.encoding]
+    height, width, step = message.height, message.width, message.step
+    if not (height and width) or step < channels * width or len(message.data) < height * step:
+        raise ValueError(
+            f"image data is cut short: {len(message.data)} bytes and a step of {step} for "
+            f"{width}x{height} {message.encoding}"
+        )
+    rows = np.frombuffer(message.data, np.uint8, height * step).reshape(height, step)
+    pixels = rows[:, : channels * width].reshape(height, width, channels)
+    return pixels.copy() if to_rgb is None else cv2.cvtColor(pixels, to_rgb)
+
+
+def compressed_image_from_message(message: CompressedImage) -> np.ndarray:
+    """Return the frame, uint8 [H, W, 3] RGB, of a compressed image message (JPEG, PNG).
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    data = np.frombuffer(message.data, np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    if picture is None:
+        raise ValueError(f"compressed image ({message.format!r}) cannot be decoded")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def compressed_image_message(frame: np.ndarray, header: Header, quality: int) -> CompressedImage:
