@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to compute the retrieval attention, for the device to choose among.
+
+"gather": the keys of every query frame are copied side by side, then one attention call (what
+the readable path does). "split": the local windows are read where they lie, as overlapping views;
+only the selected memory is copied, a third of the keys; the two softmaxes are merged by their
+normalisers, which is exact. "triton": one kernel of our own that reads everything where it lies.
+
+Shape legend: B batch, T query frames, S key frames, N tokens a frame, J memory frames, M tokens a
+memory frame, H heads, D channels a head, K selected.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from hydra_model import attention as readable
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The operands of one retrieval attention, all rotated.
+
+    ``query [B, T, N, H, D]``, ``key, value [B, S, N, H, D]`` (views with frames and tokens at one
+    stride are fine), ``memory_* [B, J, M, H, D]``, ``selected [B, T, K]``, ``windows [T, W]`` are
+    key frames; ``starts`` are their first ones, known without asking the device.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    memory_key: Tensor
+    memory_value: Tensor
+    selected: Tensor
+    windows: Tensor
+    starts: tuple[int, ...]
+
+
+Backend = Callable[[Retrieval], Tensor]
+Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def gather(at: Retrieval, *, backend: SDPBackend | None = None) -> Tensor:
+    """Copy, then attend: returns ``[B, T, N, H, D]``, as all backends do."""
+    operands = (at.query, at.key, at.value, at.memory_key, at.memory_value)
+    query, key, value, memory_key, memory_value = (part.flatten(-2) for part in operands)
+
+    def run() -> Tensor:
+        out = readable.retrieval_attention(
+            query, key, value, memory_key, memory_value, at.windows, at.selected,
+            at.query.shape[-2],
+        )  # fmt: skip
+        return out.view(at.query.shape)
+
+    if backend is None:
+        return run()
+    with sdpa_kernel([backend]):
+        return run()
+
+
+def windows(starts: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return runs of frames whose windows start at one frame or each one frame later.
+
+    Each is (first frame, number of frames, step of the start: 0 or 1).
+    """
+    runs: list[tuple[int, int, int]] = []
+    for equal, group in itertools.groupby(_steps(starts), key=lambda pair: pair[1]):
+        frames = [frame for frame, _ in group]
+        if equal[0] == "same":
+            runs.append((frames[0], len(frames), 0))
+        else:
+            runs.append((frames[0], len(frames), 1))
+    return runs
+
+
+def _steps(starts: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
+    """Label each frame: frames of one label share a start, or have starts that follow."""
+    labels = []
+    for frame, start in enumerate(starts):
+        shared = starts.count(start) > 1
+        labels.append((frame, ("same", start) if shared else ("next", start - frame)))
+    return labels
+
+
+def split(at: Retrieval, call: Call) -> Tensor:
+    """Attend to windows and to selected memory apart, and merge; ``call`` also gives weights."""
+    near, near_weight = attend_windows(at, call)
+    batch, frames, tokens, heads, channels = at.query.shape
+    key, value = (
+        _chosen(memory, at.selected).flatten(0, 1) for memory in (at.memory_key, at.memory_value)
+    )
+    far, far_weight = call(at.query.flatten(0, 1), key, value)
+    out = merge_best(near.flatten(0, 1), near_weight.flatten(0, 1), far, far_weight)
+    return out.view(batch, frames, tokens, heads, channels)
+
+
+def attend_windows(at: Retrieval, call: Call) -> tuple[Tensor, Tensor]:
+    """Attend to the local windows; returns ``[B, T, N, H, D]`` and weights ``[B, T, H, N]``."""
+    batch, _, tokens, heads, channels = at.query.shape
+    rows: list[tuple[Tensor, Tensor]] = []
+    for b in range(batch):
+        outs, weights = [], []
+        for first, count, step in windows(at.starts):
+            query = at.query[b, first : first + count]
+            copies = count if step else 1
+            key, value = (
+                part[b, at.starts[first] :].as_strided(
+                    (copies, at.windows.shape[1] * tokens, heads, channels),
+                    (part.stride(1), part.stride(2), channels, 1),
+                )
+                for part in (at.key, at.value)
+            )
+            if step:
+                out, weight = call(query, key, value)
+            else:
+                out, weight = call(query.reshape(1, count * tokens, heads, channels), key, value)
+                out = out.view(count, tokens, heads, channels)
+                weight = weight.view(heads, count, tokens).transpose(0, 1)
+            outs.append(out)
+            weights.append(weight)
+        rows.append((torch.cat(outs), torch.cat(weights)))
+    return torch.stack([out for out, _ in rows]), torch.stack([weight for _, weight in rows])
+
+
+def _chosen(memory: Tensor, selected: Tensor) -> Tensor:
+    """Return the selected frames of ``memory [B, J, M, H, D]``: ``[B, T, K * M, H, D]``."""
+    batch, count = memory.shape[:2]
+    rows = memory.reshape(batch * count, -1)
+    base = torch.arange(batch, device=memory.device)[:, None, None] * count
+    chosen = rows.index_select(0, (selected + base).flatten())
+    return chosen.view(*selected.shape[:2], -1, *memory.shape[3:])
+
+
+def merge(first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor) -> Tensor:
+    """Join two attentions of the same queries over different keys.
+
+    ``[B, N, H, D]`` each, with the logarithms of their softmax's sums ``[B, H, N]``.
+    """
+    share = torch.sigmoid(first_weight - second_weight).transpose(1, 2)[..., None]
+    return torch.lerp(second.float(), first.float(), share).to(first.dtype)
+
+
+def merge_best(
+    first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor
+) -> Tensor:
+    """``merge`` in one pass where Triton is there."""
+    if first.device.type == "cuda":
+        from hydra_model.fast import kernels
+
+        return kernels.merge(first, first_weight, second, second_weight)
+    return merge(first, first_weight, second, second_weight)
+
+
+def _heads_first(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.transpose(1, 2) for tensor in tensors]
+
+
+def _weights(weight: Tensor, query: Tensor) -> Tensor:
+    """Bring a backend's logarithms of sums to ``[B, H, N]``."""
+    return weight.reshape(query.shape[0], query.shape[2], -1)[..., : query.shape[1]]
+
+
+def call_flash(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """FlashAttention on ``[B, N, H, D]``, with the logarithms of the sums."""
+    found = aten._scaled_dot_product_flash_attention(*_heads_first((query, key, value)))
+    return found[0].transpose(1, 2), _weights(found[1], query)
+
+
+def call_cudnn(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """cuDNN's attention, likewise."""
+    found = aten._scaled_dot_product_cudnn_attention(*_heads_first((query, key, value)), None, True)
+    return found[0].transpose(1, 2), _weights(found[1], query)
+
+
+def call_cpu(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """FlashAttention of the CPU, likewise."""
+    found = aten._scaled_dot_product_flash_attention_for_cpu(*_heads_first((query, key, value)))
+    return found[0].transpose(1, 2), _weights(found[1], query)
+
+
+def triton_in_place(at: Retrieval) -> Tensor:
+    """Our own kernel."""
+    from hydra_model.fast.triton_attention import retrieval_attention
+
+    return retrieval_attention(
+        at.query, at.key, at.value, at.memory_key, at.memory_value, at.selected, at.windows
+    )
+
+
+BACKENDS: dict[str, Backend] = {
+    "gather": gather,
+    "gather-flash": lambda at: gather(at, backend=SDPBackend.FLASH_ATTENTION),
+    "gather-cudnn": lambda at: gather(at, backend=SDPBackend.CUDNN_ATTENTION),
+    "split-flash": lambda at: split(at, call_flash),
+    "split-cudnn": lambda at: split(at, call_cudnn),
+    "split-cpu": lambda at: split(at, call_cpu),
+    "triton": triton_in_place,
+}

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The passes of ``hydra_model.fast.passes`` as Triton kernels, one program for a few rows.
+
+Each reads its inputs once and writes its outputs once; a row (the width, 1536 at full size) stays
+in registers between. Arguments and results as there.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+ROWS = 8  # rows a program of ``normalise_rotate`` takes, which share a partial mean
+
+
+@triton.jit
+def _add_norm(
+    x_in, branch, gate, scale, bias, x_out, y_out,
+    width, batch_rows, frame_rows, tokens_bias, gate_stride, scale_stride, bias_batch, bias_frame,
+    eps, HAS_BRANCH: tl.constexpr, HAS_GATE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    batch, within = row // batch_rows, row % batch_rows
+    column = tl.arange(0, BLOCK)
+    inside = column < width
+    x = tl.load(x_in + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    if HAS_BRANCH:
+        own = tl.load(branch + row * width + column, mask=inside, other=0.0).to(tl.float32)
+        if HAS_GATE:
+            own *= tl.load(gate + batch * gate_stride + column, mask=inside, other=0.0).to(
+                tl.float32
+            )
+        narrow = (x + own).to(x_out.dtype.element_ty)
+        tl.store(x_out + row * width + column, narrow, mask=inside)
+        x = narrow.to(tl.float32)
+    mean = tl.sum(x, 0) / width
+    centred = tl.where(inside, x - mean, 0.0)
+    deviation = tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
+    factor = tl.load(scale + batch * scale_stride + column, mask=inside, other=0.0)
+    place = batch * bias_batch + (within // frame_rows) * bias_frame
+    place += (within % frame_rows) * tokens_bias
+    offset = tl.load(bias + place + column, mask=inside, other=0.0)
+    y = centred * deviation * factor.to(tl.float32) + offset.to(tl.float32)
+    tl.store(y_out + row * width + column, y.to(y_out.dtype.element_ty), mask=inside)
+
+
+def add_norm(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See ``passes.add_norm``; ``x`` and ``branch`` are contiguous."""
+    batch, frames, tokens, width = x.shape
+    out = x if branch is None else torch.empty_like(x)
+    y = torch.empty_like(x)
+
+    def stride(t: Tensor, axis: int) -> int:
+        return t.stride(axis) if t.shape[axis] > 1 else 0
+
+    _add_norm[(batch * frames * tokens,)](
+        x, x if branch is None else branch, x if gate is None else gate, scale, bias, out, y,
+        width, frames * tokens, tokens, stride(bias, 2), 0 if gate is None else stride(gate, 0),
+        stride(scale, 0), stride(bias, 0), stride(bias, 1), eps,
+        HAS_BRANCH=branch is not None, HAS_GATE=gate is not None,
+        BLOCK=triton.next_power_of_2(width), num_warps=4,
+    )  # fmt: skip
+    return out, y
+
+
+@triton.jit
+def _normalise_rotate(
+    x_in, gain, cosine, sine, out, partial,
+    tokens, frames, row_stride, batch_stride, heads, eps,
+    ROWS: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr, PAIRS: tl.constexpr,
+):  # fmt: skip
+    chunk = tl.program_id(0)
+    frame = tl.program_id(1).to(tl.int64)  # counted through the batch
+    own = frame % frames
+    width = heads * PAIRS * 2
+    head, pair = tl.arange(0, HEADS)[:, None], tl.arange(0, HALF)[None, :]
+    inside = (head < heads) & (pair < PAIRS)
+    column = head * (2 * PAIRS) + pair
+    gain_first = tl.load(gain + column, mask=inside, other=0.0).to(tl.float32)
+    gain_second = tl.load(gain + column + PAIRS, mask=inside, other=0.0).to(tl.float32)
+    sum_first = tl.zeros((HEADS, HALF), tl.float32)
+    sum_second = tl.zeros((HEADS, HALF), tl.float32)
+    start = x_in + (frame // frames) * batch_stride + own * tokens * row_stride
+    for i in range(ROWS):
+        token = chunk * ROWS + i
+        real = inside & (token < tokens)
+        row = start + token * row_stride + column
+        first = tl.load(row, mask=real, other=0.0).to(tl.float32)
+        second = tl.load(row + PAIRS, mask=real, other=0.0).to(tl.float32)
+        squares = tl.sum(tl.sum(first * first + second * second, 1), 0)
+        length = tl.rsqrt(squares / width + eps)
+        first *= length * gain_first
+        second *= length * gain_second
+        sum_first += first
+        sum_second += second
+        table = (own * tokens + token) * PAIRS + pair
+        turn = (pair < PAIRS) & (token < tokens)
+        cos = tl.load(cosine + table, mask=turn, other=0.0)
+        sin = tl.load(sine + table, mask=turn, other=0.0)
+        place = out + (frame * tokens + token) * width + column
+        kind = out.dtype.element_ty
+        tl.store(place, (first * cos - second * sin).to(kind), mask=real)
+        tl.store(place + PAIRS, (first * sin + second * cos).to(kind), mask=real)
+    place = partial + (frame * tl.num_programs(0) + chunk) * width + column
+    tl.store(place, sum_first, mask=inside)
+    tl.store(place + PAIRS, sum_second, mask=inside)
+
+
+def normalise_rotate(
+    x: Tensor, gain: Tensor, cosine: Tensor, sine: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See ``passes.normalise_rotate``; frames and tokens of ``x`` lie at one stride."""
+    batch, frames, tokens, width = x.shape
+    pairs = cosine.shape[-1]
+    heads = width // (2 * pairs)
+    assert x.stride(-1) == 1 and x.stride(1) == tokens * x.stride(2)
+    out = torch.empty((batch, frames, tokens, width), dtype=x.dtype, device=x.device)
+    chunks = triton.cdiv(tokens, ROWS)
+    partial = torch.empty((batch, frames, chunks, width), dtype=torch.float32, device=x.device)
+    _normalise_rotate[(chunks, batch * frames)](
+        x, gain, cosine, sine, out, partial,
+        tokens, frames, x.stride(2), x.stride(0), heads, eps,
+        ROWS=ROWS, HEADS=triton.next_power_of_2(heads), HALF=triton.next_power_of_2(pairs),
+        PAIRS=pairs, num_warps=4,
+    )  # fmt: skip
+    return out, partial.sum(2) / tokens
+
+
+@triton.jit
+def _normalise(x_in, gain, out, width, eps, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < width
+    x = tl.load(x_in + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    length = tl.rsqrt(tl.sum(x * x, 0) / width + eps)
+    y = x * length * tl.load(gain + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * width + column, y.to(out.dtype.element_ty), mask=inside)
+
+
+def normalise(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """See ``passes.normalise``."""
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    width = x.shape[-1]
+    _normalise[(x.numel() // width,)](
+        x, gain, out, width, eps, BLOCK=triton.next_power_of_2(width), num_warps=4
+    )
+    return out
+
+
+@triton.jit
+def _merge(first, second, first_weight, second_weight, out, width, tokens, heads,
+           weight_stride_head, weight_stride_token, weight_stride_batch,
+           CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)  # counted through batch and tokens
+    column = tl.arange(0, BLOCK)
+    inside = column < width
+    place = (row // tokens) * weight_stride_batch + (row % tokens) * weight_stride_token
+    place += (column // CHANNELS) * weight_stride_head
+    a = tl.load(first_weight + place, mask=inside, other=0.0)
+    b = tl.load(second_weight + place, mask=inside, other=0.0)
+    share = 1 / (1 + tl.exp(b - a))
+    x = tl.load(first + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    y = tl.load(second + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    merged = y + share * (x - y)
+    tl.store(out + row * width + column, merged.to(out.dtype.element_ty), mask=inside)
+
+
+def merge(first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor) -> Tensor:
+    """See ``attention.merge``."""
+    batch, tokens, heads, channels = first.shape
+    out = torch.empty((batch, tokens, heads, channels), dtype=first.dtype, device=first.device)
+    first, second = first.contiguous(), second.contiguous()
+    second_weight = second_weight.contiguous()
+    first_weight = first_weight.contiguous()
+    width = heads * channels
+    _merge[(batch * tokens,)](
+        first, second, first_weight, second_weight, out, width, tokens, heads,
+        first_weight.stride(1), first_weight.stride(2), first_weight.stride(0),
+        CHANNELS=channels, BLOCK=triton.next_power_of_2(width), num_warps=4,
+    )  # fmt: skip
+    return out

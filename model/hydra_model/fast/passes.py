@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies between the products of a block, each as one pass over the activations.
+
+Plain functions of tensors, computed in float32 inside and stored in the activations' type; they
+are written so that ``torch.compile`` makes one kernel or two of each. ``hydra_model.fast.kernels``
+holds the same by hand.
+
+Shape legend: B batch, T frames, N tokens a frame, C width, D channels a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hydra_model.fast.products import Quantised, quantise
+
+
+def add_norm(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return ``x + gate * branch`` and its layer norm times ``scale`` plus ``bias``.
+
+    ``x, branch [B, T, N, C]``, ``gate [B, 1, 1, C]``, ``scale [B or 1, 1, 1, C]``,
+    ``bias [B or 1, T or 1, N or 1, C]``. Without a branch ``x`` is returned as it is.
+    """
+    wide = x.float()
+    if branch is not None:
+        wide = wide + (branch.float() if gate is None else gate.float() * branch.float())
+        x = wide.to(x.dtype)
+        wide = x.float()
+    normed = F.layer_norm(wide, x.shape[-1:], eps=eps)
+    return x, (normed * scale.float() + bias.float()).to(x.dtype)
+
+
+def add_norm_quantised(
+    x: Tensor, branch: Tensor, gate: Tensor | None, scale: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Quantised]:
+    """Do the same for a product in 8 bits."""
+    x, y = add_norm(x, branch, gate, scale, bias, eps)
+    return x, quantise(y)
+
+
+def normalise_rotate(
+    x: Tensor, gain: Tensor, cosine: Tensor, sine: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Norm over the width, rotate by heads; also return each frame's mean before the rotation.
+
+    ``x [B, T, N, C]`` may be a part of a wider tensor; ``cosine, sine [T, N, D / 2]``. A head's
+    channels are ordered first members of all pairs, then second ones. Returns ``[B, T, N, C]``
+    in the type of ``x`` and float32 ``[B, T, C]``.
+    """
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * gain.float()
+    heads = wide.unflatten(-1, (-1, 2, cosine.shape[-1]))
+    first, second = heads.unbind(-2)
+    cosine, sine = cosine[..., None, :], sine[..., None, :]
+    turned = (first * cosine - second * sine, first * sine + second * cosine)
+    return torch.stack(turned, -2).flatten(-3).to(x.dtype), wide.mean(2)
+
+
+def normalise(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the width."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * gain.float()).to(
+        x.dtype
+    )
+
+
+def gelu_quantised(x: Tensor) -> Quantised:
+    """GELU (tanh form), for a product in 8 bits."""
+    return quantise(F.gelu(x.float(), approximate="tanh"))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The functions above, as a device runs them best."""
+
+    add_norm: Callable[..., tuple[Tensor, Tensor]] = add_norm
+    add_norm_quantised: Callable[..., tuple[Tensor, Quantised]] = add_norm_quantised
+    normalise_rotate: Callable[..., tuple[Tensor, Tensor]] = normalise_rotate
+    normalise: Callable[..., Tensor] = normalise
+    gelu_quantised: Callable[[Tensor], Quantised] = gelu_quantised
+    quantise: Callable[[Tensor], Quantised] = quantise
+
+
+def choose_passes(fusion: str) -> Passes:
+    """Return the passes for a value of ``Acceleration.fusion``."""
+    if fusion == "none":
+        return Passes()
+
+    def compiled(function: Any) -> Any:
+        return torch.compile(function, dynamic=False, fullgraph=True)
+
+    narrow = {
+        "add_norm_quantised": compiled(add_norm_quantised),
+        "gelu_quantised": compiled(gelu_quantised),
+        "quantise": compiled(quantise),
+    }
+    if fusion == "triton":
+        from hydra_model.fast import kernels
+
+        return Passes(
+            add_norm=kernels.add_norm,
+            normalise_rotate=kernels.normalise_rotate,
+            normalise=kernels.normalise,
+            **narrow,
+        )
+    return Passes(
+        add_norm=compiled(add_norm),
+        normalise_rotate=compiled(normalise_rotate),
+        normalise=compiled(normalise),
+        **narrow,
+    )

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast path computes what the readable one does, with every switch."""
+
+import copy
+
+import pytest
+import torch
+from small_transformers import Inputs, random_model
+
+from hydra_model.config import SamplerConfig
+from hydra_model.fast.acceleration import Acceleration
+from hydra_model.fast.engine import accelerate
+from hydra_model.sampler import sample
+
+PLAIN = {"fusion": "none", "attention": "gather"}
+SWITCHES = {
+    "one by one": Acceleration(merged=False, prompt_once=False, **PLAIN),
+    "merged": Acceleration(**PLAIN),
+    "split": Acceleration(fusion="none", attention="split-cpu"),
+}
+SHAPES = {
+    "6 + 6 frames": ({}, 1, 6, 6),
+    "a batch of 2": ({}, 2, 4, 6),
+    "wide window": ({"window": 5, "top_k": 1}, 1, 8, 4),
+    "no projector, no text": ({"projector": False, "text_dim": 0}, 1, 4, 4),
+    "frames with little memory": ({"window": 4, "top_k": 3}, 1, 4, 2),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_velocities_and_selections_are_those_of_the_readable_path(shape, switches):
+    changes, batch, context, target = shape
+    model = random_model(**changes)
+    inputs = Inputs(model, batch, context, target)
+    conditioning = inputs.conditionings(model)[0]
+    chosen, fast_chosen = [], []
+    expected = model(inputs.target, inputs.sigma, conditioning, selections=chosen)
+    fast = copy.deepcopy(model)
+    accelerate(fast, switches)
+    velocity = fast(inputs.target, inputs.sigma, conditioning, selections=fast_chosen)
+    torch.testing.assert_close(velocity, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    # In the last block, only what the target selects is of use to anyone.
+    chosen[-1] = chosen[-1][:, context:]
+    assert all(torch.equal(a, b) for a, b in zip(chosen, fast_chosen, strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("batch", [1, 2])
+def test_guidance_as_one_batch_gives_both_velocities(batch):
+    model = random_model()
+    inputs = Inputs(model, batch, 6, 4)
+    pair = inputs.conditionings(model)
+    expected = model.pair(inputs.target, inputs.sigma, *pair)
+    fast = copy.deepcopy(model)
+    engine = accelerate(fast, Acceleration(paired=True, **PLAIN))
+    assert engine.joint.pair_tables(*pair) is not None
+    chosen = []
+    for velocity, own in zip(
+        fast.pair(inputs.target, inputs.sigma, *pair, selections=chosen), expected, strict=True
+    ):
+        torch.testing.assert_close(velocity, own, rtol=0, atol=1e-5 * own.abs().max().item())
+    assert all(len(selected) == batch for selected in chosen)
+
+
+@torch.no_grad()
+def test_guidance_with_another_camera_is_two_forwards():
+    model = random_model()
+    inputs = Inputs(model, 1, 6, 4)
+    pair = inputs.conditionings(model)
+    inputs.cameras = tuple(-camera for camera in inputs.cameras)
+    pair[1] = inputs.conditionings(model)[1]
+    expected = model.pair(inputs.target, inputs.sigma, *pair)
+    fast = copy.deepcopy(model)
+    engine = accelerate(fast, Acceleration(paired=True, **PLAIN))
+    assert engine.joint.pair_tables(*pair) is None
+    for velocity, own in zip(fast.pair(inputs.target, inputs.sigma, *pair), expected, strict=True):
+        torch.testing.assert_close(velocity, own, rtol=0, atol=1e-5 * own.abs().max().item())
+
+
+@torch.no_grad()
+def test_a_sampled_chunk_is_the_same():
+    model = random_model()
+    inputs = Inputs(model, 1, 6, 4)
+    pair = inputs.conditionings(model)
+    config = SamplerConfig(steps=3, guidance_scale=3.0)
+    expected = sample(model, inputs.target, pair[0], config, negative=pair[1])
+    fast = copy.deepcopy(model)
+    accelerate(fast, Acceleration(paired=True, **PLAIN))
+    latents = sample(fast, inputs.target, pair[0], config, negative=pair[1])
+    assert (latents - expected).norm() < 1e-5 * expected.norm()
+
+
+@torch.no_grad()
+def test_the_readable_weights_still_work_beside_it():
+    model = random_model()
+    inputs = Inputs(model, 1, 4, 4)
+    conditioning = inputs.conditionings(model)[0]
+    expected = model.joint_prediction(inputs.target, inputs.sigma, conditioning)
+    accelerate(model, Acceleration(**PLAIN))
+    assert torch.equal(model.joint_prediction(inputs.target, inputs.sigma, conditioning), expected)
+
+
+@torch.no_grad()
+def test_in_bfloat16_it_is_as_near_to_the_float32_velocity():
+    model = random_model(top_k=1, window=5)
+    inputs = Inputs(model, 1, 4, 4)
+    exact = model(inputs.target, inputs.sigma, inputs.conditionings(model)[0])
+    narrow = copy.deepcopy(model).bfloat16()
+    for name in ("clean", "target", "texts"):
+        setattr(inputs, name, getattr(inputs, name).bfloat16())
+    inputs.cameras = tuple(camera.bfloat16() for camera in inputs.cameras)
+    conditioning = inputs.conditionings(narrow)[0]
+    reference = (narrow(inputs.target, inputs.sigma, conditioning) - exact).norm()
+    accelerate(narrow, Acceleration(**PLAIN))
+    error = (narrow(inputs.target, inputs.sigma, conditioning) - exact).norm()
+    assert 0 < error < 1.2 * reference
+    assert error < 0.05 * exact.norm()
+
+
+def test_the_papers_form_is_left_as_it_is():
+    model = random_model(memory_source="context", relevance="positionwise", projector=False)
+    assert accelerate(model, Acceleration(**PLAIN)) is None
+    assert "forward" not in vars(model)
