@@ -69,6 +69,7 @@ def start_node(context: LaunchContext) -> list[Node]:
             emulate_tty=True,
             respawn=value("respawn").lower() == "true",
             respawn_delay=2.0,
+            sigterm_timeout="20",  # a chunk that is under way is finished first
         )
     ]
 

@@ -14,7 +14,9 @@ from hydra_ros.recording.story import Story
 
 BLUE, ORANGE, GREY = "#2a6fbb", "#d9730d", "#8a8a8a"
 COLOURS = colormaps["viridis"]
-FORWARD = 0.06  # length of a camera's arrow, as a part of the figure's extent
+SMALLEST = 1.0  # m, shown at least
+# Length of a camera's arrow as a part of what is shown; long where it only turns.
+MOVING, TURNING = 0.12, 0.35
 
 
 def draw(story: Story, path: Path, title: str) -> None:
@@ -39,12 +41,14 @@ def _draw_way(axes: Axes, story: Story) -> None:
     positions = story.poses[:, :2, 3]
     forward = story.poses[:, :2, 0]  # body poses: x is forward
     share = story.times / max(float(story.times[-1]), 1e-9)
-    extent = max(float(np.ptp(positions, axis=0).max()), 0.5)
+    span = float(np.ptp(positions, axis=0).max())
+    extent = max(span, SMALLEST)
+    arrow = (MOVING if span > 0.3 * SMALLEST else TURNING) * extent
     axes.scatter(*positions.T, c=share, cmap=COLOURS, s=8, zorder=2)
     marks = [index for index, _ in story.thumbnails] or [0, len(positions) - 1]
     for number, index in enumerate(marks, 1):
         colour = COLOURS(share[index])
-        tip = positions[index] + forward[index] * FORWARD * 2 * extent
+        tip = positions[index] + forward[index] * arrow
         axes.annotate(
             "", xy=tip, xytext=positions[index],
             arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.8}, zorder=3,
@@ -54,7 +58,7 @@ def _draw_way(axes: Axes, story: Story) -> None:
             bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour},
         )  # fmt: skip
     centre = (positions.max(axis=0) + positions.min(axis=0)) / 2
-    half = extent * (0.5 + 3 * FORWARD)
+    half = extent * 0.55 + arrow
     axes.set_xlim(centre[0] - half, centre[0] + half)
     axes.set_ylim(centre[1] - half, centre[1] + half)
     axes.set_aspect("equal")
@@ -107,7 +111,7 @@ def _draw_speed(axes: Axes, story: Story) -> None:
 
 def _draw_memory(axes: Axes, story: Story) -> None:
     axes.set_title("Latent frames in memory: selected for each chunk")
-    axes.set_xlabel("simulated time of the chunk in s since the first frame")
+    axes.set_xlabel("time of the chunk in s since the first frame")
     axes.set_ylabel("number of the latent frame")
     if not story.memory:
         text = "no memory messages"

@@ -88,10 +88,10 @@ def _thumbnails(
     if bag.topics.get(topic) not in IMAGE_TYPES:
         return []
     wanted = np.unique(np.linspace(0, len(seconds) - 1, count).round().astype(int))
-    moments = {round(seconds[index], 6): int(index) for index in wanted}
+    moments = {float(seconds[index]): int(index) for index in wanted}
     found = {}
     for time, frame in read_frames(bag, topic):
-        index = moments.get(round(time, 6))
+        index = moments.get(time)  # one frame, one stamp
         if index is not None:
             found[index] = frame
     return sorted(found.items(), key=lambda pair: pair[0])
@@ -108,6 +108,7 @@ def _diagnostics(bag: Bag, root: str, start: float) -> np.ndarray:
                 values = {pair.key: pair.value for pair in status.values}
                 factor = _number(values.get("real_time_factor"))
                 rows.append((stamp / NANOSECONDS - start, factor, _number(values.get("latency_s"))))
+    rows = [row for row in rows if row[0] >= 0]  # before the first frame nothing is fast or slow
     return np.array(rows).reshape(-1, 3)
 
 

@@ -19,7 +19,7 @@ from hydra_ros.recording.writer import BagWriter
 
 SECOND = 1_000_000_000
 FPS, COUNT = 15, 150
-ZERO = 500 * SECOND  # simulated time of the first frame
+ZERO = 1_800_000_000 * SECOND + 123_456_789  # stamp of the first frame
 WALL = 1_700_000_000 * SECOND
 
 
