@@ -97,6 +97,7 @@ class Socket:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
+        self.packs = 0  # received so far
 
     async def send(self, **message: Any) -> None:
         await self._socket.send_str(json.dumps(message))
@@ -115,6 +116,7 @@ class Socket:
                     content = json.loads(message.data)
                 else:
                     content, _ = unpack(message.data)
+                    self.packs += 1
                 if content["type"] == kind:
                     return content
 

@@ -58,6 +58,9 @@ export class Futures {
     const time = Number(byId("future-seconds").value) || 2;
     const velocities = names.map((name) => ({ linear: WAYS[name][0], angular: WAYS[name][1] }));
     this.#run(true);
+    byId("futures-note").textContent = this.#status.lockstep
+      ? "Waiting for the first frames …"
+      : "Waiting for a turn: in realtime the live frames come first …";
     try {
       const answer = await this.#connection.call("imagine", { velocities, seconds: time });
       await this.#show(answer, names);

@@ -37,7 +37,7 @@ export class Strip {
       className: "badge", textContent: frame.observed ? "observed" : "",
     });
     const line = element("span", { className: "age", textContent: seconds(frame.age) });
-    const bar = element("i", { className: "bar" });
+    const bar = element("i", { className: "relevance" });
     bar.style.background = shade;
     return element(
       "li", { tabIndex: 0, title: text, "aria-label": text, role: "listitem" },
