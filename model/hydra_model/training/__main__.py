@@ -22,7 +22,8 @@ from hydra_model.training.procedural_run import Length, ProceduralRun, run_proce
 from hydra_model.training.transformer import TransformerTraining
 
 
-def main(arguments: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="hydra_model.training", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--preset", default="default", help="model configuration by name")
@@ -52,8 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     parser.add_argument("--samples", action="store_true", help="show a world at every save")
-    options = parser.parse_args(arguments)
+    return parser
 
+
+def main(arguments: list[str] | None = None) -> int:
+    options = build_parser().parse_args(arguments)
     settings = ProceduralRun(
         output=str(options.folder),
         model=str(options.config or options.preset),
