@@ -12,6 +12,9 @@ from typing import Any, Literal, get_args
 Solver = Literal["euler", "dpm++", "unipc"]
 SOLVER_NAMES = get_args(Solver)
 
+# How a model may be run (hydra_model.fast.acceleration says what is behind the names).
+ACCELERATIONS = ("auto", "reference", "exact", "fp8")
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:

@@ -13,6 +13,10 @@ from torch import Tensor
 from hydra_model.autoencoder import fastest_dtype
 from hydra_model.checkpoints import open_text_encoder
 from hydra_model.config import ModelConfig
+from hydra_model.cpu_blocks import use_cpu_blocks
+from hydra_model.fast.acceleration import acceleration_preset
+from hydra_model.fast.engine import accelerate
+from hydra_model.transformer import Transformer
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +42,22 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in known:
         raise ValueError(f"dtype {name!r}; accepted: auto, {', '.join(known)}")
     return known[name]
+
+
+def speed_up(transformer: Transformer, acceleration: str) -> None:
+    """Let a transformer run its forwards as fast as its device can, in place.
+
+    ``acceleration`` is one of ``config.ACCELERATIONS``. "reference" leaves the readable path;
+    every other takes for each form of the model and each device what there is for it.
+    """
+    device = transformer.head.linear.weight.device
+    switches = acceleration_preset(acceleration, device)
+    if acceleration == "reference":
+        return
+    if switches is not None:
+        accelerate(transformer, switches)
+    if device.type == "cpu":
+        use_cpu_blocks(transformer)
 
 
 def prompt_embedder(

@@ -25,10 +25,9 @@ from hydra_model.conditioning import (
     memory_request,
 )
 from hydra_model.config import ModelConfig, SamplerConfig
-from hydra_model.cpu_blocks import use_cpu_blocks
 from hydra_model.fingerprint import fingerprint
 from hydra_model.latent_store import LatentStore
-from hydra_model.loading import choose_device, choose_dtype, prompt_embedder
+from hydra_model.loading import choose_device, choose_dtype, prompt_embedder, speed_up
 from hydra_model.memory import (
     Context,
     Latents,
@@ -116,6 +115,7 @@ class World:
         seed: int = 0,
         sampler: SamplerConfig | None = None,
         sampler_preset: str = EXACT,
+        acceleration: str = "auto",
         memory: MemorySettings | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> World:
@@ -123,7 +123,8 @@ class World:
 
         ``device`` is "auto", "cpu" or "cuda[:n]"; ``dtype`` is "auto" (what the device
         multiplies fastest), "float32", "bfloat16" or "float16". ``sampler_preset`` is one of
-        ``SAMPLER_PRESETS`` and changes ``sampler``, by default the model's own.
+        ``SAMPLER_PRESETS`` and changes ``sampler``, by default the model's own;
+        ``acceleration``, one of ``ACCELERATIONS``, is how the transformer runs ("fp8" rounds more).
         ``progress(what, share)`` is called as parts are ready. Raises ``CheckpointError`` for
         unusable weights.
         """
@@ -139,8 +140,7 @@ class World:
         report("transformer", 0.2)
         transformer = load_transformer(folder, config, dtype=number, device=place)
         transformer.requires_grad_(False).eval()
-        if place.type == "cpu":
-            use_cpu_blocks(transformer)
+        speed_up(transformer, acceleration)
         report("ready", 1.0)
         return cls(
             config, autoencoder, transformer, embed_prompt=prompt_embedder(folder, config, place),

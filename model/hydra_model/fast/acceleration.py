@@ -11,6 +11,8 @@ from typing import Literal
 
 import torch
 
+from hydra_model.config import ACCELERATIONS
+
 logger = logging.getLogger(__name__)
 
 Fusion = Literal["none", "compile", "triton"]
@@ -58,8 +60,6 @@ _PRESETS: dict[str, Acceleration | None] = {
     "exact": Acceleration(),
     "fp8": Acceleration(fp8=FP8_PRODUCTS),
 }
-ACCELERATIONS = ("auto", *_PRESETS)
-
 
 def acceleration_preset(name: str, device: torch.device) -> Acceleration | None:
     """Return what a named set switches on, as far as ``device`` can; None is the readable path.

@@ -8,8 +8,8 @@ import pytest
 import torch
 from small_transformers import Inputs, random_model
 
+from hydra_model.config import ACCELERATIONS
 from hydra_model.fast.acceleration import (
-    ACCELERATIONS,
     FP8_PRODUCTS,
     Acceleration,
     acceleration_preset,

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ways to run a transformer's forward that are measured side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from hydra_model.cpu_blocks import use_cpu_blocks
+from hydra_model.fast.acceleration import FP8_PRODUCTS, Acceleration, runs_fp8
+from hydra_model.fast.engine import accelerate
+from hydra_model.fast.joint import suits
+from hydra_model.transformer import Transformer
+
+READABLE = "readable"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A name and what it does to a model; ``paired`` ones are measured on guidance's two."""
+
+    name: str
+    apply: Callable[[Transformer], object]
+    paired: bool = False
+
+
+def variants(model: Transformer, device: torch.device, only: tuple[str, ...] = ()) -> list[Variant]:
+    """Return what applies to the model and the device, the readable path first.
+
+    ``only`` keeps those, and the readable path. A wrong name lists the right ones.
+    """
+    found = [Variant(READABLE, lambda model: None)]
+    if suits(model.config):
+        found += [_fast(name, switches) for name, switches in _switches(device).items()]
+    elif device.type == "cpu":
+        found.append(Variant("cpu blocks", use_cpu_blocks))
+    names = [variant.name for variant in found]
+    for name in only:
+        if name not in names:
+            raise ValueError(f"unknown variant {name!r}; accepted here: {', '.join(names)}")
+    return [v for v in found if not only or v.name in only or v.name == READABLE]
+
+
+def _fast(name: str, switches: Acceleration) -> Variant:
+    return Variant(name, lambda model: accelerate(model, switches), paired="pair" in name)
+
+
+def _switches(device: torch.device) -> dict[str, Acceleration]:
+    """Return the switches one after another, each with those before it where it pays."""
+    if device.type != "cuda":
+        return {
+            "fast": Acceleration(fusion="none", attention="gather"),
+            "fast, split": Acceleration(fusion="none", attention="split-cpu"),
+            "fast, pair": Acceleration(fusion="none", attention="gather", paired=True),
+        }
+    found = {
+        "merged": Acceleration(fusion="none", attention="gather"),
+        "one pass (triton)": Acceleration(attention="gather"),
+        "one pass (compile)": Acceleration(fusion="compile", attention="gather"),
+    }
+    for backend in ("gather-cudnn", "split-flash", "split-cudnn", "triton"):
+        found[backend] = Acceleration(attention=backend)
+    found["exact"] = Acceleration()
+    found["exact, graph"] = Acceleration(graph=True)
+    found["exact, two forwards for a pair"] = Acceleration()
+    found["exact, pair as one batch"] = Acceleration(paired=True)
+    if runs_fp8(device):
+        for products in (("qkv",), ("up",), ("up", "down"), FP8_PRODUCTS):
+            found[f"fp8 {' '.join(products)}"] = Acceleration(fp8=products)
+    return found
+
+
+@contextmanager
+def applied(variant: Variant, model: Transformer) -> Iterator[object]:
+    """Run a model by a variant within; afterwards it is readable again."""
+    try:
+        yield variant.apply(model)
+    finally:
+        for module in (model, *model.layers):
+            for name in ("forward", "pair", "context", "target"):
+                vars(module).pop(name, None)
