@@ -14,10 +14,13 @@ SLOW = 0.9
 
 @dataclass(kw_only=True)
 class Counters:
-    """Commands that were not followed, since the node started."""
+    """What became of commands and observations, since the node started."""
 
     refused: int = 0  # bad input, or at the wrong time
     dropped: int = 0  # good, but the queue was full or the world was replaced
+    observations_taken: int = 0
+    observations_refused: int = 0
+    observations_skipped: int = 0  # good, but faster than observation_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,9 @@ def diagnostic_message(status: Status, name: str, header: Header) -> DiagnosticA
         "frames_commanded": str(status.frames_commanded),
         "commands_refused": str(status.counters.refused),
         "commands_dropped": str(status.counters.dropped),
+        "observations_taken": str(status.counters.observations_taken),
+        "observations_refused": str(status.counters.observations_refused),
+        "observations_skipped": str(status.counters.observations_skipped),
     }
     return DiagnosticArray(
         header=header,

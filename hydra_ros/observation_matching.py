@@ -151,6 +151,10 @@ class PictureQueue:
             )
         self._pictures.append(picture)
 
+    def waited(self, now: float) -> float:
+        """Return for how many seconds the oldest picture has waited."""
+        return now - self._pictures[0].arrived if self._pictures else 0.0
+
     def clear(self) -> None:
         """Forget pictures and poses."""
         self._pictures.clear()

@@ -23,6 +23,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False
+    clip_length: bool = False  # frames of a clip: 1 + 4 k
 
     @property
     def type_name(self) -> str:
@@ -49,8 +50,9 @@ class Parameter:
             return f"{self.name} is {value}; accepted: {self.accepted}"
         if self.maximum is not None and not value <= self.maximum:
             return f"{self.name} is {value}; accepted: {self.accepted}"
-        if self.name == "chunk_frames" and value != 0 and value % 4 != 1:
-            return f"chunk_frames is {value}; accepted: 0 or 1 + 4 k (1, 5, 9, ... 17, ... 77)"
+        if self.clip_length and value != 0 and value % 4 != 1:
+            zero = "0 or " if self.minimum == 0 else ""
+            return f"{self.name} is {value}; accepted: {zero}1 + 4 k (1, 5, 9, ... 17, ... 77)"
         return None
 
     def descriptor(self) -> ParameterDescriptor:

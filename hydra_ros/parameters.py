@@ -157,12 +157,53 @@ class Settings:
         """Publish on memory/retrieval, as a picture, which selected frames the transformer
         attended to.""",
     )
+    observation_pose: str = parameter(
+        "topic",
+        """Where the pose of an image on observation/image comes from: observation/pose, or the
+        transform of the image's frame in world_frame by its stamp (needs tf2_ros).""",
+        choices=("topic", "tf"),
+        read_only=True,
+    )
+    observation_tolerance: float = parameter(
+        0.01,
+        """Seconds between the stamps of an image and of the pose that is taken for it, at
+        most.""",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    observation_wait: float = parameter(
+        1.0,
+        "Seconds that an image waits for its pose.",
+        minimum=0.0,
+        maximum=60.0,
+    )
+    observation_rate: float = parameter(
+        0.0,
+        """Most observations a second that are remembered; what comes faster is skipped. 0: the
+        frame rate.""",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    observation_clip_frames: int = parameter(
+        17,
+        """Most observations that are remembered as one clip, 1 + 4 k, where they come at the frame
+        rate. 1 remembers each by itself, at once.""",
+        minimum=1,
+        maximum=4001,
+        clip_length=True,
+    )
+    observation_rectified: bool = parameter(
+        False,
+        """Observed images are rectified: of observation/camera_info the projection matrix holds,
+        not the camera matrix with its distortion.""",
+    )
     chunk_frames: int = parameter(
         0,
         """Longest chunk of frames simulated at once, 1 + 4 k. 0 takes the model's longest in
         lockstep and 17 in realtime, where a shorter chunk means a lower latency.""",
         minimum=0,
         maximum=4001,
+        clip_length=True,
     )
     lockstep_timeout: float = parameter(
         0.5,

@@ -56,8 +56,15 @@ class Planner(Protocol):
     def pending_frames(self) -> int:
         """Frames commanded and not yet handed out."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether ``next_chunk`` has a chunk to give."""
+
     def restart(self, pose: np.ndarray) -> None:
         """Forget all commands; the camera is at ``pose`` [4, 4]."""
+
+    def observed(self, pose: np.ndarray) -> None:
+        """Note that the camera was seen at ``pose`` [4, 4]; what is commanded stays commanded."""
 
     def add(self, command: Command, now: float, shown: np.ndarray) -> None:
         """Take a command; ``shown`` [4, 4] is the pose of the last published frame.
@@ -99,6 +106,14 @@ class LockstepPlanner:
     @property
     def pending_frames(self) -> int:
         return len(self._open) + sum(len(chunk.poses) for chunk in self._chunks)
+
+    @property
+    def ready(self) -> bool:
+        return bool(self._chunks)
+
+    def observed(self, pose: np.ndarray) -> None:
+        if not self.pending_frames:
+            self._end = pose
 
     def restart(self, pose: np.ndarray) -> None:
         self._end = pose
@@ -180,11 +195,15 @@ class RealtimePlanner:
     """
 
     pending_frames = 0
+    ready = True  # time goes on in any case
 
     def __init__(self, period: float, settings: PlannerSettings) -> None:
         self.settings = settings
         self._period = period
         self.restart(np.eye(4))
+
+    def observed(self, pose: np.ndarray) -> None:
+        self._end = pose
 
     def restart(self, pose: np.ndarray) -> None:
         self._end = pose

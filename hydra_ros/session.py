@@ -22,6 +22,7 @@ from hydra_ros.context_preparer import STATE, ContextPreparer
 from hydra_ros.diagnostics import Counters, Status
 from hydra_ros.frame_publisher import FramePublisher
 from hydra_ros.memory_publisher import MemoryPublisher
+from hydra_ros.observation_clips import ClipCollector, Observation, ObservedClip
 from hydra_ros.parameters import Settings
 from hydra_ros.planners import (
     LockstepPlanner,
@@ -38,9 +39,13 @@ from hydra_ros.simulation_thread import (
     StepResult,
     WorldFacts,
 )
+from hydra_ros.starting_world import ContextFormat
 from hydra_ros.state_keeper import AUTOSAVE, StateKeeper
 from hydra_ros.state_store import StateError, StateFacts
 from hydra_ros.world_loader import set_memory_policy
+
+# Seconds without an observation after which those that wait are a clip of their own.
+CLIP_PATIENCE = 0.3
 
 REALTIME_CHUNK = 17  # frames; about one second
 
@@ -57,6 +62,7 @@ class Session:
         publisher: publishes the frames of the world that runs.
         on_frames: gets the frames, on the simulation thread, and gives them to the publisher.
         memory: shows what is remembered.
+        on_observed: gets the observations that are in the memory.
         post: runs a function soon on the executor's thread; may be called from any thread.
         counters: counts what was dropped.
         logger: the node's.
@@ -69,6 +75,7 @@ class Session:
         publisher: FramePublisher,
         on_frames: Callable[[FrameBatch], None],
         memory: MemoryPublisher,
+        on_observed: Callable[[ObservedClip], None],
         post: Callable[[Callable[[], None]], None],
         counters: Counters,
         logger: RcutilsLogger,
@@ -84,6 +91,7 @@ class Session:
         self._publisher = publisher
         self._on_frames = on_frames
         self._memory = memory
+        self._on_observed = on_observed
         self._post = post
         self._counters = counters
         self._logger = logger
@@ -96,7 +104,8 @@ class Session:
         self._starts: list[Future[Start]] = []  # asked for and not yet answered
         self._resets = 0  # of these, those that have reached the simulation thread
         self._run = 0
-        self._step: Future[StepResult] | None = None
+        self._clips: ClipCollector | None = None  # of the running world
+        self._step: Future[StepResult] | Future[WorldFacts] | None = None  # under way
         self._stalled = False  # a step failed: realtime waits for the next command
         self._first_frame_seconds: deque[float] = deque(maxlen=3)
 
@@ -104,6 +113,18 @@ class Session:
     def loaded(self) -> Future[WorldFacts]:
         """Done when the model is loaded, or failed with what went wrong."""
         return self._thread.loaded
+
+    @property
+    def form(self) -> ContextFormat:
+        """What the running world needs of pictures."""
+        facts = self._facts
+        return ContextFormat(
+            frames=facts.context_frames,
+            height=facts.height,
+            width=facts.width,
+            fps=facts.fps,
+            fov_x=facts.fov_x,
+        )
 
     @property
     def facts(self) -> WorldFacts | None:
@@ -184,6 +205,8 @@ class Session:
         if settings.memory_policy != self.settings.memory_policy:
             self._thread.call(lambda world: set_memory_policy(world, settings.memory_policy))
         self.settings = settings
+        if self._clips is not None:
+            self._clips.longest = settings.observation_clip_frames
         if self._planner:
             self._planner.settings = self._planner_settings()
 
@@ -308,6 +331,9 @@ class Session:
         kind = LockstepPlanner if self.settings.mode == "lockstep" else RealtimePlanner
         self._planner = kind(1.0 / facts.fps, self._planner_settings())
         self._planner.restart(facts.pose)
+        self._clips = ClipCollector(
+            1.0 / facts.fps, longest=self.settings.observation_clip_frames, patience=CLIP_PATIENCE
+        )
         self._stalled = False
         self._publisher.start_run(self._run, facts)
 
@@ -374,10 +400,24 @@ class Session:
         self._stalled = False
         self.pump()
 
+    def observe(self, observation: Observation) -> None:
+        """Take a real picture with its pose; it is the world's next frame after the present chunk.
+
+        Raises:
+            CommandError: there is no world that it could belong to now.
+        """
+        if not self.active:
+            raise CommandError("not active", "the simulator is not active; activate it first")
+        if not self._planner or self._resets:
+            raise CommandError("no world", "no world runs; start one, or wait until it has started")
+        self._clips.add(observation)
+        self.pump()
+
     def idle(self, seconds: float) -> None:
         """Note that so much time went by; short lockstep chunks are completed by it."""
         if self.active and self._planner:
             self._planner.idle(seconds)
+            self._clips.idle(seconds)
             self.pump()
 
     def _take_held(self) -> None:
@@ -408,11 +448,15 @@ class Session:
 
     def pump(self) -> None:
         """Give the simulator its next chunk, if it is idle and the chunk is wanted now."""
-        if not self.active or self._step or self._resets or not self._planner or self._stalled:
+        if not self.active or self._step or self._resets or not self._planner:
             return
-        if self.paused:
+        if self._clips.complete:
+            self._remember()
             return
-        if self._publisher.waiting > self._frames_ahead():
+        if self._stalled or self.paused or self._publisher.waiting > self._frames_ahead():
+            return
+        if len(self._clips) and self._planner.ready:
+            self._remember()  # what was seen comes before what is imagined
             return
         chunk = self._planner.next_chunk(time.monotonic())
         if chunk is None:
@@ -456,8 +500,30 @@ class Session:
             return float("inf")
         return (self._publisher.waiting - self._frames_ahead()) / self._facts.fps
 
+    def _remember(self) -> None:
+        clip = self._clips.take()
+        self._step = self._thread.observe(clip.frames, clip.poses, clip.gaps)
+        self._step.add_done_callback(lambda done: self._post(lambda: self._observed(done, clip)))
+
+    def _observed(self, done: Future[WorldFacts], clip: ObservedClip) -> None:
+        self._step = None
+        error = done.exception()
+        if error:
+            self._counters.observations_refused += len(clip.frames)
+            self._logger.error(f"an observation was not taken into memory: {error}")
+        else:
+            self._facts = done.result()
+            self._counters.observations_taken += len(clip.frames)
+            if self._planner and not self._resets:
+                self._planner.observed(self._facts.pose)
+                self._publisher.shown_pose = self._facts.pose
+                self._autosave()
+                self._on_observed(clip)
+        self.pump()
+
     def _begin_step(self, chunk: PlannedChunk) -> Future[StepResult]:
         self.chunks += 1
+        self._clips.imagined()
         self._step = self._thread.step(
             chunk.poses, run=self._run, commanded=chunk.commanded, watch=self._memory.watch()
         )

@@ -160,6 +160,18 @@ class SimulationThread:
         generation = self._generation
         return self._submit(lambda: self._step(poses, run, commanded, generation, watch))
 
+    def observe(
+        self, frames: np.ndarray, poses: np.ndarray, gaps: np.ndarray
+    ) -> Future[WorldFacts]:
+        """Take real frames into memory; ``gaps`` [T] are the seconds before each of them."""
+
+        def observe() -> WorldFacts:
+            times = self._world.time + np.cumsum(gaps)
+            self._world.observe(frames, poses, times=times)
+            return self._facts()
+
+        return self._submit(observe)
+
     def call(self, work: Callable[[Any], Any]) -> Future:
         """Run ``work(world)`` in turn; the future gets its result or what it raised."""
         return self._submit(lambda: work(self._world))

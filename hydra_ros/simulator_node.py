@@ -34,6 +34,7 @@ from hydra_ros.environment import use_dds_profile
 from hydra_ros.frame_clock import FrameClock
 from hydra_ros.frame_publisher import FramePublisher
 from hydra_ros.memory_publisher import MemoryPublisher
+from hydra_ros.observation_inputs import ObservationInputs
 from hydra_ros.post_box import PostBox
 from hydra_ros.rollout_server import RolloutServer
 from hydra_ros.session import Session
@@ -83,17 +84,21 @@ class SimulatorNode(LifecycleNode):
             self._publisher.stamp_of,
             self._pose_message,
         )
-        self._inputs = CommandInputs(
+        frames = CameraFrames(
+            world=settings.world_frame,
+            body=settings.camera_frame,
+            optical=settings.optical_frame,
+            pose_convention=settings.pose_convention,
+        )
+        self._inputs = CommandInputs(self, frames, settings.cmd_vel_type, self._take, self._refuse)
+        self._observations = ObservationInputs(
             self,
-            CameraFrames(
-                world=settings.world_frame,
-                body=settings.camera_frame,
-                optical=settings.optical_frame,
-                pose_convention=settings.pose_convention,
-            ),
-            settings.cmd_vel_type,
-            self._take,
-            self._refuse,
+            frames,
+            lambda: self._settings,
+            lambda: self._session,
+            self._pose_message,
+            self._refuse_observation,
+            self._counters,
         )
         # A reset is answered when the world has started; meanwhile other callbacks must run.
         self.create_service(Reset, "~/reset", self._reset, callback_group=ReentrantCallbackGroup())
@@ -136,6 +141,7 @@ class SimulatorNode(LifecycleNode):
             self._publisher,
             self._frames_came,
             self._memory,
+            self._observations.accepted,
             self._post_box.post,
             self._counters,
             self.get_logger(),
@@ -234,6 +240,13 @@ class SimulatorNode(LifecycleNode):
             self._counters.dropped += 1
         else:
             self._counters.refused += 1
+        self._warn_refused(topic, error)
+
+    def _refuse_observation(self, topic: str, error: CommandError) -> None:
+        self._counters.observations_refused += 1
+        self._warn_refused(topic, error)
+
+    def _warn_refused(self, topic: str, error: CommandError) -> None:
         held_back = self._throttle.passes(f"{topic}: {error.reason}", time.monotonic())
         if held_back is not None:
             more = f" (and {held_back} like it)" if held_back else ""
@@ -283,6 +296,7 @@ class SimulatorNode(LifecycleNode):
         self._last_tick = now
         if self._session:
             self._session.idle(elapsed)
+            self._observations.match()
 
     def _publish_frames(self) -> None:
         wait = self._publisher.publish_due()

@@ -136,6 +136,12 @@ class Client:
         wait_until(publisher.get_subscription_count, f"subscriber of cmd_vel as {kind.__name__}")
         return publisher
 
+    def publisher(self, kind: type, topic: str) -> Any:
+        """Return a publisher that the node hears."""
+        publisher = self._node.create_publisher(kind, topic, 50)
+        wait_until(publisher.get_subscription_count, f"subscriber of {topic}")
+        return publisher
+
     def listen(self, kind: type, topic: str) -> list:
         """Return a list that fills with the messages of a topic."""
         received: list = []
