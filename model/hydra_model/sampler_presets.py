@@ -30,7 +30,7 @@ def _exact(own: SamplerConfig) -> SamplerConfig:
 def _balanced(own: SamplerConfig) -> SamplerConfig:
     return dataclasses.replace(
         own,
-        steps=_share(own.steps, 0.5),
+        steps=_share(own.steps, 0.4),
         solver="unipc",
         guidance_interval=(0.75, 1.0),
         cache_threshold=0.05,
@@ -40,9 +40,9 @@ def _balanced(own: SamplerConfig) -> SamplerConfig:
 def _fast(own: SamplerConfig) -> SamplerConfig:
     return dataclasses.replace(
         own,
-        steps=_share(own.steps, 0.25),
+        steps=_share(own.steps, 0.2),
         solver="unipc",
-        guidance_interval=(0.85, 1.0),
+        guidance_interval=(0.9, 1.0),
         cache_threshold=0.1,
     )
 
