@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from action_msgs.msg import GoalStatus
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 
 from hydra_ros import srv
 from hydra_ros.action import Rollout
@@ -67,6 +70,10 @@ class Calls:
             case protocol.Commit(future=future):
                 done = await self._call("commit", srv.Commit.Request(id=future))
                 return {"message": "this future is the live world now", "time": done.time}, []
+            case protocol.ShowThumbnails():
+                value = Parameter("memory_thumbnails", value=True).to_parameter_msg()
+                await self._set_parameter(value)
+                return {"message": "pictures come with the next chunk"}, []
             case protocol.Imagine():
                 return await self._imagine(request, progress)
         raise TypeError(f"{request} is not performed here")
@@ -76,15 +83,25 @@ class Calls:
         listed = await self._call("list_states", srv.ListStates.Request())
         return [state_view(state, self._link.convention) for state in listed.states]
 
+    async def _set_parameter(self, value: ParameterMessage) -> None:
+        request = SetParameters.Request(parameters=[value])
+        response = await self._ask("set_parameters", request)
+        result = response.results[0]
+        if not result.successful:
+            raise CallError(result.reason or f"{value.name} was not accepted")
+
     async def _call(self, name: str, request: Any) -> Any:
-        patience = PATIENCE.get(name, USUAL_PATIENCE)
-        try:
-            response = await self._bridge.ask(lambda: self._link.call(name, request), patience)
-        except TimeoutError as error:
-            raise CallError(f"{name}: {error}") from None
+        response = await self._ask(name, request)
         if not response.success:
             raise CallError(response.message or f"{name} was refused")
         return response
+
+    async def _ask(self, name: str, request: Any) -> Any:
+        patience = PATIENCE.get(name, USUAL_PATIENCE)
+        try:
+            return await self._bridge.ask(lambda: self._link.call(name, request), patience)
+        except TimeoutError as error:
+            raise CallError(f"{name}: {error}") from None
 
     async def _imagine(
         self, request: protocol.Imagine, progress: Callable[[dict[str, Any]], None]

@@ -105,7 +105,12 @@ class Cancel:
     """Give up what is being imagined for this browser."""
 
 
-Request = Reset | SaveState | LoadState | DeleteState | Imagine | Commit | Cancel
+@dataclass(frozen=True, kw_only=True)
+class ShowThumbnails:
+    """Let the simulator put pictures into what it says of its memory."""
+
+
+Request = Reset | SaveState | LoadState | DeleteState | Imagine | Commit | Cancel | ShowThumbnails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +250,7 @@ _REQUESTS: dict[str, Callable[[Fields], Request]] = {
     ),
     "commit": lambda fields: Commit(future=fields.text("future", MAX_TEXT)),
     "cancel": lambda fields: Cancel(),
+    "show_thumbnails": lambda fields: ShowThumbnails(),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, Twist, TwistStamped, Vector3
-from rcl_interfaces.srv import GetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.action import ActionClient
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -30,6 +30,7 @@ SERVICES = {
     "delete_state": srv.DeleteState,
     "list_states": srv.ListStates,
     "commit": srv.Commit,
+    "set_parameters": SetParameters,
 }
 # The simulator's parameters that a client has to know, with the values taken until it says.
 PARAMETERS = {

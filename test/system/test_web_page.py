@@ -166,6 +166,7 @@ def test_branching_keeps_the_moment_under_a_new_name_each_time(page):
 
 def test_the_memory_is_drawn_and_the_context_of_the_last_chunk_shown(page):
     page.locator("#frames li").first.wait_for(timeout=60_000)
+    page.click("#thumbnails")
     wait(page, "() => document.querySelector('#frames img')?.naturalWidth > 0")
     assert "relevance" in page.locator("#frames li").first.get_attribute("title")
     assert "remembered" in page.inner_text("#strip-note")

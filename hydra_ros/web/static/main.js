@@ -2,7 +2,7 @@
 // Puts the page together.
 
 import { Connection } from "./connection.js";
-import { byId } from "./dom.js";
+import { byId, toast } from "./dom.js";
 import { Drive, isTyping } from "./drive.js";
 import { Futures } from "./futures.js";
 import { LiveImage } from "./live.js";
@@ -17,7 +17,11 @@ if (location.search) history.replaceState(null, "", location.pathname);
 const connection = new Connection();
 const live = new LiveImage();
 const map = new WorldMap();
-const strip = new Strip();
+const strip = new Strip(() =>
+  connection.call("show_thumbnails").then(
+    (answer) => toast(answer.message),
+    (error) => toast(error.message, "bad"),
+  ));
 const status = new Status();
 const drive = new Drive((linear, angular) => connection.send({ type: "drive", linear, angular }));
 const futures = new Futures(connection, status, map, jumped);

@@ -9,10 +9,16 @@ export class Strip {
   #list = byId("frames");
   #addresses = [];
 
+  /** `ask` is called when pictures are wanted of a simulator that does not send them. */
+  constructor(ask) {
+    byId("thumbnails").onclick = ask;
+  }
+
   show(memory, thumbnails) {
     for (const address of this.#addresses) URL.revokeObjectURL(address);
     this.#addresses = thumbnails.map((jpeg) => URL.createObjectURL(jpeg));
-    const chosen = memory.frames.filter((frame) => frame.selected);
+    const chosen = memory.frames.filter((frame) => frame.selected).reverse(); // newest first
+    byId("thumbnails").hidden = !chosen.length || thumbnails.length > 0;
     const shade = relevance(memory.frames);
     const left = this.#list.scrollLeft;
     this.#list.replaceChildren(...chosen.map((frame) => this.#item(frame, shade(frame))));
