@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--first-seed", type=int, default=None, help="seed of the first world (default: 10^9)"
     )
     parser.add_argument(
-        "--steps", type=_steps, default=(2, 4, 8, 20), help="sampling step counts, by commas"
+        "--steps",
+        type=_steps,
+        default=(2, 4, 8, 20),
+        help="sampling step counts, by commas; the model's own is always measured",
     )
     parser.add_argument(
         "--presets", type=lambda names: tuple(filter(None, names.split(","))), default=(),
@@ -114,8 +117,7 @@ def run(options: argparse.Namespace) -> int:
         "dtype": str(model.dtype).removeprefix("torch."),
         "family": options.family or "training mix",
     }
-    own = ModelPredictor.name_for(model.config.sampler.steps)
-    pictured = own if own in evaluation.pictures else ModelPredictor.name_for(options.steps[0])
+    pictured = ModelPredictor.name_for(model.config.sampler.steps)
     aims = goals(evaluation, pictured, model.config.sampler.steps)
     folder = report.write(evaluation, options.output, pictured=pictured, about=about, goals=aims)
     print(f"written to {folder}\n")

@@ -76,9 +76,11 @@ def model_predictors(
 ) -> list[Predictor]:
     """Return the usual comparison: last frame, no memory, the model per step count and preset.
 
-    No memory and the other kinds of attention run at the model's own number of steps.
+    No memory and the other kinds of attention run at the model's own number of steps, and so
+    does the model, whatever ``steps`` are.
     """
     own = model.config.sampler.steps
+    steps = sorted({*steps, own})
     keys = keys_per_query(model.config)
     all_memory = model.config.context_latents // model.config.transformer.memory_stride[0]
     predictors: list[Predictor] = [

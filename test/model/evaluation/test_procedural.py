@@ -78,8 +78,8 @@ def test_baselines_are_far_from_the_truth(evaluation):
 def test_every_row_is_there(evaluation):
     assert list(evaluation.summaries) == [
         TRUTH, AUTOENCODER, EXTRAPOLATION, "oracle", "last frame repeated",
-        "no memory (6 latents), 2 steps", "model, 1 steps", "all memory frames, 2 steps",
-        "dense attention, 2 steps", "retrieval by overlap, 2 steps",
+        "no memory (6 latents), 2 steps", "model, 1 steps", "model, 2 steps",
+        "all memory frames, 2 steps", "dense attention, 2 steps", "retrieval by overlap, 2 steps",
     ]  # fmt: skip
     for summary in evaluation.summaries.values():
         assert summary["worlds"] == 2

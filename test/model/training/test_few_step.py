@@ -19,7 +19,7 @@ SMALL = dataclasses.replace(
     DEFAULT.transformer, dim=32, num_heads=2, ffn_dim=64, num_blocks=1, freq_dim=16,
     latent_channels=4,
 )  # fmt: skip
-TRAINING = FewStepTraining(steps=2, substeps=4, draws=4, matrix_rate=2e-3, learning_rate=1e-3)
+TRAINING = FewStepTraining(steps=2, substeps=4, draws=2, matrix_rate=2e-3, learning_rate=1e-3)
 SHIFT = 3.0
 
 
@@ -45,11 +45,11 @@ def teacher() -> Transformer:
     torch.manual_seed(0)
     model = Transformer(SMALL)
     initialise(model)
-    own = TransformerTraining(draws=4, matrix_rate=3e-3, context_noise=0.0)
+    own = TransformerTraining(draws=2, matrix_rate=3e-3, context_noise=0.0)
     rules = optimizers(model, own)
     first = batch()
     other = batch(-first.target)
-    for step in range(200):
+    for step in range(80):
         loss, _ = batch_loss(
             model, other if step % 2 else first, own, torch.Generator().manual_seed(step)
         )
@@ -91,7 +91,7 @@ def test_few_steps_come_near_where_the_teachers_many_lead(teacher) -> None:
     before = (sampled(student, 2, noise) - goal).square().mean()
     losses = []
     training = dataclasses.replace(TRAINING, context_noise=0.0)
-    for step in range(120):
+    for step in range(80):
         loss, _ = distillation_loss(
             student, teacher, batch(), training, SHIFT, torch.Generator().manual_seed(step),
             random.Random(step),

@@ -55,7 +55,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_the_loss_falls(tmp_path) -> None:
     training = dataclasses.replace(
-        TRAINING, steps=150, trained="all", precision="float32", batch=4, save_every=0
+        TRAINING, steps=80, trained="all", precision="float32", batch=4, save_every=0
     )
     losses = run(tmp_path, training)
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])

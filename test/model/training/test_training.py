@@ -39,6 +39,7 @@ CONFIG = dataclasses.replace(
         DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16
     ),
 )
+SHORT = dataclasses.replace(CONFIG, context_latents=8, chunk_latents=8)
 TRAINING = TransformerTraining(worlds=2, draws=2, matrix_rate=3e-3)
 
 
@@ -177,7 +178,7 @@ def test_a_cut_run_is_encoded_as_a_part_of_a_longer_clip() -> None:
 
 
 def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
-    lengths = {"autoencoder_length": 2, "transformer_length": 3, "few_step_length": 2}
+    lengths = {"autoencoder_length": 3, "transformer_length": 3, "few_step_length": 3}
     return ProceduralRun(
         output=str(folder), model=str(config), device="cpu", compiled=False,
         autoencoder=AutoencoderTraining(clips=2, worlds=1),
@@ -190,12 +191,12 @@ def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
 @pytest.mark.slow
 def test_a_procedural_run_in_legs_equals_an_unbroken_one(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    config.write_text(CONFIG.to_json())
+    config.write_text(SHORT.to_json())
     process = Process(0, 1, torch.device("cpu"))
     journal = Journal(tmp_path / "logs", tensorboard=False)
     run_procedural(procedural(tmp_path / "whole", config, samples=True), process, journal)
-    legs = procedural(tmp_path / "legs", config, leg_steps=1)
-    for _ in range(8):
+    legs = procedural(tmp_path / "legs", config, leg_steps=2)
+    for _ in range(5):
         run_procedural(legs, process, journal)
     for model in ("model", "few-step"):
         for file in ("config.json", "autoencoder.safetensors", "transformer.safetensors"):
@@ -208,7 +209,7 @@ def test_a_procedural_run_in_legs_equals_an_unbroken_one(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_run_makes_a_model_folder_goes_on_and_lends_its_autoencoder(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    config.write_text(CONFIG.to_json())
+    config.write_text(SHORT.to_json())
     common = ["--eager", "--device", "cpu", "--worlds", "1", "--transformer-seconds", "90"]
     first = [str(tmp_path / "run"), "--config", str(config), *common, "--leg-seconds", "1"]
     assert main([*first, "--clips", "2", "--autoencoder-seconds", "1"]) == 0
