@@ -309,7 +309,7 @@ class SimulatorClient:
             time.sleep(0.02)
         message = path_message(poses, relative=relative)
         with self._came:
-            self._frames.clear()
+            self._frames = []
             self._path.publish(message)
             for count in range(1, len(message.poses) + 1):
                 if not self._came.wait_for(lambda n=count: len(self._frames) >= n, timeout):
@@ -318,6 +318,18 @@ class SimulatorClient:
                         f"for {timeout:g} s"
                     )
             return self._frames[: len(message.poses)]
+
+    def frames(self) -> list[ReceivedFrame]:
+        """Return a list that fills with the frames of the camera, from now on."""
+        collector = self._collect()
+        deadline = time.monotonic() + self.timeout
+        while not collector.connected:
+            if time.monotonic() > deadline:
+                raise TimeoutError("no camera was found")
+            time.sleep(0.02)
+        with self._came:
+            self._frames = []
+            return self._frames
 
     # --- States ---
 

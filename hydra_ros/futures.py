@@ -86,6 +86,8 @@ class Commitment:
     published. ``frames`` is filled by ``begin``.
     """
 
+    continues = True  # it is no beginning of a world
+
     def __init__(self, future: KeptFuture, chunks: int, description: str) -> None:
         self.description = description
         self.seed = future.seed

@@ -84,6 +84,7 @@ class Session:
         self.active = False
         self.paused = False  # time stands still but for ``advance``
         self.chunks = 0  # live chunks begun
+        self.began: Any = None  # the snapshot that the world began with; commits are no beginning
         self._world = ""  # description of the world that runs
         self._problem = ""
         self._chunk_seconds = 0.0
@@ -283,6 +284,8 @@ class Session:
         if not reset.exception():
             self._facts = reset.result()
             self._world = context.description
+            if not getattr(context, "continues", False):
+                self.began = self._facts.state
             self._problem = ""
             self._memory.start_world()
             self._logger.info(f"started {context.description}")
@@ -474,6 +477,21 @@ class Session:
         if self._step:
             raise ValueError("a chunk is still being simulated")
         return self._begin_step(self._planner.next_frames(count, time.monotonic()))
+
+    @property
+    def frames_published(self) -> int:
+        """Frames published since the node started."""
+        return self._publisher.published
+
+    @property
+    def frames_waiting(self) -> int:
+        """Frames that are there and not yet published."""
+        return self._publisher.waiting
+
+    @property
+    def shown_pose(self) -> np.ndarray:
+        """Optical pose [4, 4] of the last published frame."""
+        return self._publisher.shown_pose
 
     @property
     def busy(self) -> bool:

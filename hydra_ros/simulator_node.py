@@ -38,6 +38,7 @@ from hydra_ros.observation_inputs import ObservationInputs
 from hydra_ros.post_box import PostBox
 from hydra_ros.rollout_server import RolloutServer
 from hydra_ros.session import Session
+from hydra_ros.simulation_control import SimulationControl
 from hydra_ros.simulation_thread import Cancelled, FrameBatch, WorldFacts
 from hydra_ros.srv import Reset
 from hydra_ros.state_services import StateServices
@@ -111,6 +112,7 @@ class SimulatorNode(LifecycleNode):
             self._pose_message,
             self._post_box.post,
         )
+        SimulationControl(self, lambda: self._session, lambda: self._settings, self._completed)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Paced by a steady clock: ROS time may stand still or jump.
         steady = Clock(clock_type=ClockType.STEADY_TIME)

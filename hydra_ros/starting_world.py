@@ -142,7 +142,7 @@ def find_clip(folder: str, name: str) -> Clip:
     elif (root / "caption.txt").is_file():
         caption = _caption_line(root, name)
     if not video.is_file() and not cameras.is_file():
-        names = sorted(_clip_names(root))
+        names = sorted(clip_names(root))
         raise ValueError(f"there is no clip {name!r} in {root}; it has {_listed(names)}")
     for path in (video, cameras):
         if not path.is_file():
@@ -204,7 +204,8 @@ def _caption_line(root: Path, name: str) -> str:
     return lines[names.index(name)] if name in names and len(lines) == len(names) else ""
 
 
-def _clip_names(root: Path) -> list[str]:
+def clip_names(root: Path) -> list[str]:
+    """Return the names of the clips in a folder, whether or not they can be used."""
     names = [path.stem for path in root.glob("*.mp4")]
     names += [path.parent.name for path in root.glob("*/camera.json")]
     return names
