@@ -6,6 +6,8 @@ import dataclasses
 import torch
 
 from hydra_model.config import TransformerConfig
+from hydra_model.fast.acceleration import Acceleration
+from hydra_model.fast.engine import Engine
 from hydra_model.transformer import Conditioning, Transformer
 
 TINY = TransformerConfig(
@@ -49,3 +51,8 @@ class Inputs:
             )
             for text in self.texts
         ]
+
+
+def plain_engine(device: torch.device) -> Engine:
+    """The fast path of the random model, as one of several processes loads it."""
+    return Engine(random_model().to(device), Acceleration(fusion="none", attention="gather"))

@@ -61,6 +61,7 @@ _PRESETS: dict[str, Acceleration | None] = {
     "fp8": Acceleration(fp8=FP8_PRODUCTS),
 }
 
+
 def acceleration_preset(name: str, device: torch.device) -> Acceleration | None:
     """Return what a named set switches on, as far as ``device`` can; None is the readable path.
 
