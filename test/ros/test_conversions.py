@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from geometry_msgs.msg import Pose
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from transforms3d.euler import euler2mat
 
@@ -150,3 +151,44 @@ def test_times_survive_the_way_through_messages():
     assert conversions.time_to_nanoseconds(conversions.time_message(12_000_000_345)) == (
         12_000_000_345
     )
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8"])
+def test_images_of_every_accepted_encoding_become_rgb(encoding):
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    if encoding == "mono8":
+        rgb = np.repeat(rgb[..., :1], 3, axis=2)
+    channels = {"rgb": [0, 1, 2], "bgr": [2, 1, 0], "mon": [0]}[encoding[:3]]
+    pixels = rgb[..., channels]
+    if encoding[3] == "a":
+        pixels = np.concatenate([pixels, np.full((4, 6, 1), 7, np.uint8)], axis=2)
+    rows = np.pad(pixels.reshape(4, -1), ((0, 0), (0, 5)))  # rows may be longer than the picture
+    message = Image(height=4, width=6, encoding=encoding, step=rows.shape[1])
+    message.data = conversions.byte_array(rows.tobytes())
+    np.testing.assert_array_equal(conversions.image_from_message(message), rgb)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoding": "32FC1"}, "'32FC1'; accepted: rgb8, bgr8, rgba8, bgra8, mono8"),
+        ({"height": 5}, "cut short"),
+        ({"step": 17}, "cut short"),
+        ({"width": 0}, "cut short"),
+    ],
+)
+def test_images_that_cannot_be_read_are_refused(changes, words):
+    message = conversions.image_message(np.zeros((4, 6, 3), np.uint8), Header())
+    for name, value in changes.items():
+        setattr(message, name, value)
+    with pytest.raises(ValueError, match=words):
+        conversions.image_from_message(message)
+
+
+def test_compressed_images_become_rgb():
+    frame = np.full((48, 80, 3), (200, 120, 40), np.uint8)
+    message = conversions.compressed_image_message(frame, Header(), 95)
+    assert np.abs(conversions.compressed_image_from_message(message).astype(int) - frame).max() < 6
+    message.data = conversions.byte_array(b"not an image")
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        conversions.compressed_image_from_message(message)

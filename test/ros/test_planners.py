@@ -228,3 +228,30 @@ def test_what_a_step_leaves_of_a_lockstep_chunk_is_split_anew():
         assert len(chunk.poses) % 4 == 1
         left.extend(chunk.poses[:, 0, 3])
     assert left == list(range(1, 17))
+
+
+# --- Observations ---
+
+
+def test_in_lockstep_relative_commands_go_on_from_where_the_camera_was_seen():
+    planner = lockstep()
+    planner.observed(at(10))
+    give(planner, follow(1, 2, relative=True))
+    assert frames(planner) == [11, 12]
+
+
+def test_in_lockstep_an_observation_leaves_what_is_commanded():
+    planner = lockstep()
+    give(planner, follow(1, 2))
+    assert planner.ready
+    planner.observed(at(10))
+    give(planner, follow(1, relative=True))
+    assert frames(planner) == [1, 2, 3]
+    assert not planner.ready
+
+
+def test_in_realtime_the_way_to_a_goal_goes_on_from_where_the_camera_was_seen():
+    planner = realtime(max_linear_speed=1000.0)
+    give(planner, go(5))
+    planner.observed(at(10))
+    np.testing.assert_allclose(planner.next_chunk(0.0).poses[:, 0, 3], [9, 8, 7, 6, 5])
