@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the benchmark, each a list of rows for the report."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hydra_model.benchmark.arithmetic import forward_operations
+from hydra_model.benchmark.measure import GIB, measure, product_rate
+from hydra_model.benchmark.subjects import forward_inputs, path
+from hydra_model.benchmark.variants import Variant, applied, variants
+from hydra_model.fast.engine import Engine
+from hydra_model.sampler_presets import sampler_preset
+from hydra_model.world import World
+
+
+@dataclass
+class Results:
+    """What was measured; ``rows`` by part."""
+
+    about: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def add(self, part: str, **values: Any) -> None:
+        self.rows.setdefault(part, []).append(values)
+        told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
+                         for k, v in values.items() if v not in ("", None))  # fmt: skip
+        print(f"{part}: {told}", file=sys.stderr, flush=True)
+
+
+def describe(world: World, results: Results) -> None:
+    """Say what is measured, on what, and how fast a plain matrix product is there."""
+    device, dtype = world.device, world.transformer.head.linear.weight.dtype
+    text = world.config.text
+    operations = forward_operations(world.config, text.max_tokens if text else 0)
+    on_gpu = device.type == "cuda"
+    results.about = {
+        "model": world.config.name,
+        "device": torch.cuda.get_device_name(device) if on_gpu else "CPU",
+        "threads": torch.get_num_threads(),
+        "number type": str(dtype).removeprefix("torch."),
+        "PyTorch": torch.__version__,
+        "product, TFLOP/s": product_rate(device, dtype),
+        "forward, TFLOP": sum(operations.values()) / 1e12,
+        "forward, TFLOP by part": {name: count / 1e12 for name, count in operations.items()},
+    }
+
+
+def run_forwards(
+    world: World, results: Results, *, repeats: int, only: tuple[str, ...] = ()
+) -> None:
+    """Time one forward by every variant, and how far its velocity is from the readable one's."""
+    model, device = world.transformer, world.device
+    inputs = forward_inputs(world)
+    operations = results.about["forward, TFLOP"] * 1e12
+    expected: Tensor | None = None
+    for variant in variants(model, device, only):
+        try:
+            with applied(variant, model) as engine, torch.inference_mode():
+                row = _forward(world, variant, inputs, repeats)
+                velocity = model(inputs.target, inputs.sigma, inputs.conditioning).float()
+        except Exception as error:  # a library that this machine lacks must not end the rest
+            results.add("forward", variant=variant.name, failed=f"{type(error).__name__}: {error}")
+            continue
+        expected = velocity if expected is None else expected
+        count = 2 if variant.paired else 1
+        rate = count * operations / row["seconds"] / 1e12
+        row["TFLOP/s"] = rate
+        row["of a product"] = rate / results.about["product, TFLOP/s"]
+        row["error"] = ((velocity - expected).norm() / expected.norm()).item()
+        if isinstance(engine, Engine):
+            row["attention"] = engine.joint.attention
+            if engine.joint.trial:
+                results.about["attention trial, ms"] = engine.joint.trial
+        results.add("forward", variant=variant.name, **row)
+        del engine, velocity
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _forward(world: World, variant: Variant, inputs: Any, repeats: int) -> dict[str, Any]:
+    model = world.transformer
+    target, sigma, own = inputs.target, inputs.sigma, inputs.conditioning
+
+    def work() -> Any:
+        if variant.paired:
+            return model.pair(target, sigma, own, inputs.negative)
+        return model(target, sigma, own)
+
+    return asdict(measure(work, world.device, repeats=repeats))
+
+
+def run_autoencoder(world: World, results: Results, *, repeats: int) -> None:
+    """Time encoding and decoding of a full chunk, and decoding until the first frame."""
+    config, device = world.config, world.device
+    size = (3, config.chunk_frames, config.video.height, config.video.width)
+    video = (torch.rand(1, *size) * 2 - 1).to(device)
+    latents = forward_inputs(world).target.float()
+    autoencoder = world.autoencoder
+    work = {
+        "encode": lambda: autoencoder.encode(video),
+        "decode, whole": lambda: autoencoder.decode(latents),
+        "decode, as a stream": lambda: [piece for piece in autoencoder.decode_stream(latents)],
+        "decode, first frame": lambda: next(iter(autoencoder.decode_stream(latents))),
+    }
+    for name, run in work.items():
+        with torch.inference_mode():
+            results.add("autoencoder", what=name, frames=1 if "first" in name else size[1],
+                        **asdict(measure(run, device, repeats=repeats)))  # fmt: skip
+
+
+def run_chunks(
+    world: World, variant: Variant, results: Results, presets: tuple[str, ...], *, repeats: int
+) -> None:
+    """Time whole chunks by a variant with each sampler preset, from command to last frame."""
+    own, state = world.sampler, world.state()
+    poses = path(world.config.chunk_frames, world.config.context_frames)
+    seconds_shown = len(poses) / world.config.video.fps
+    with applied(variant, world.transformer):
+        for preset in presets:
+            world.sampler = sampler_preset(preset, own)
+            with counted(world) as forwards:
+                _warm_up(world, poses)
+                rows = [_chunk(world, poses, forwards) for _ in range(repeats)]
+            world.restore(state)
+            row = {name: statistics.median(r[name] for r in rows) for name in rows[0]}
+            results.add(
+                "chunk", variant=variant.name, preset=preset, **row,
+                **{"frames per second": len(poses) / row["seconds"],
+                   "times real time": seconds_shown / row["seconds"]},
+            )  # fmt: skip
+    world.sampler = own
+
+
+def _warm_up(world: World, poses: Any) -> None:
+    state, own = world.state(), world.sampler
+    world.sampler = sampler_preset("few_step", own)
+    world.step(poses)
+    world.sampler = own
+    world.restore(state)
+
+
+def _chunk(world: World, poses: Any, forwards: list[int]) -> dict[str, float]:
+    state, device = world.state(), world.device
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    shown: list[float] = []
+    forwards[0] = 0
+    wall, process = time.perf_counter(), time.process_time()
+    chunk = world.step(poses, on_frames=lambda *_: shown.append(time.perf_counter()))
+    seconds, process = time.perf_counter() - wall, time.process_time() - process
+    world.restore(state)
+    return {
+        "seconds": seconds,
+        "process_seconds": process,
+        "to first frame": shown[0] - wall,
+        "last step to first frame": chunk.timings["first_frame"],
+        **{name: chunk.timings[name] for name in ("context", "sampling", "decoding")},
+        "forwards": forwards[0],
+        "peak_gib": torch.cuda.max_memory_allocated(device) / GIB if on_gpu else 0.0,
+    }
+
+
+class counted:
+    """Counts a world's forwards within, in the first element of the list that it gives."""
+
+    def __init__(self, world: World) -> None:
+        self._model = world.transformer
+        self._before = {name: vars(self._model).get(name) for name in ("forward", "pair")}
+
+    def __enter__(self) -> list[int]:
+        count = [0]
+        forward, pair = self._model.forward, self._model.pair
+
+        def counting(*arguments: Any, **options: Any) -> Any:
+            count[0] += 1
+            return forward(*arguments, **options)
+
+        def counting_pair(*arguments: Any, **options: Any) -> Any:
+            before = count[0]
+            found = pair(*arguments, **options)
+            count[0] = before + 2
+            return found
+
+        self._model.forward = counting  # type: ignore[method-assign]
+        self._model.pair = counting_pair  # type: ignore[method-assign]
+        return count
+
+    def __exit__(self, *_: Any) -> None:
+        for name, value in self._before.items():
+            vars(self._model).pop(name, None)
+            if value is not None:
+                setattr(self._model, name, value)
+
+
+def run_profile(world: World, variant: Variant, *, top: int = 25) -> Iterator[str]:
+    """Yield lines that say which kernels a forward by a variant spends its time in."""
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = world.device.type == "cuda"
+    inputs = forward_inputs(world)
+    with applied(variant, world.transformer), torch.inference_mode():
+        arguments = (inputs.target, inputs.sigma, inputs.conditioning)
+        world.transformer(*arguments)
+        kinds = [ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]
+        with profile(activities=kinds) as seen:
+            world.transformer(*arguments)
+            if on_gpu:
+                torch.cuda.synchronize(world.device)
+    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+    averages = seen.key_averages()
+    spent = [(getattr(e, order.replace("cuda", "device")), e.count, e.key) for e in averages]
+    for microseconds, count, name in sorted(spent, reverse=True)[:top]:
+        yield f"{microseconds / 1e3:10.2f} ms {count:6d} x  {name[:100]}"
