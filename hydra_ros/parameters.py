@@ -14,6 +14,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hydra_model.config import ACCELERATIONS
 from hydra_model.sampler_presets import EXACT, SAMPLER_PRESETS
 from hydra_ros.parameter import Parameter, parameter
 
@@ -60,6 +61,21 @@ class Settings:
         """What sampling may spare: nothing, or more and more of its forwards (docs/performance.md).
         sampler_steps, if given, replaces the preset's number of steps.""",
         choices=SAMPLER_PRESETS,
+        read_only=True,
+    )
+    acceleration: str = parameter(
+        "auto",
+        """How the transformer runs: reference is the readable path, exact what is fastest with the
+        same result up to rounding, fp8 also multiplies in 8 bits, auto is exact. What the device
+        lacks is replaced by the nearest that it has.""",
+        choices=ACCELERATIONS,
+        read_only=True,
+    )
+    gpus: int = parameter(
+        1,
+        "GPUs of this host that the released model runs on together; those missing are left out.",
+        minimum=1,
+        maximum=64,
         read_only=True,
     )
     autostart: bool = parameter(

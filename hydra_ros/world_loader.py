@@ -34,6 +34,8 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
         dtype=settings.dtype,
         seed=settings.seed,
         sampler=sampler,
+        acceleration=settings.acceleration,
+        gpus=settings.gpus,
         memory=MemorySettings(policy=_policy(settings.memory_policy), limits=_limits(settings)),
         progress=progress,
     )

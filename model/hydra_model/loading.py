@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hydra_model.autoencoder import fastest_dtype
-from hydra_model.checkpoints import open_text_encoder
+from hydra_model.checkpoints import load_config, load_transformer, open_text_encoder
 from hydra_model.config import ModelConfig
 from hydra_model.cpu_blocks import use_cpu_blocks
-from hydra_model.fast.acceleration import acceleration_preset
-from hydra_model.fast.engine import accelerate
+from hydra_model.fast.acceleration import Acceleration, acceleration_preset
+from hydra_model.fast.engine import Engine, accelerate
+from hydra_model.fast.team import lead
 from hydra_model.transformer import Transformer
 
 logger = logging.getLogger(__name__)
@@ -44,20 +46,53 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return known[name]
 
 
-def speed_up(transformer: Transformer, acceleration: str) -> None:
+def speed_up(
+    transformer: Transformer, acceleration: str, *, gpus: int = 1, folder: Path | None = None
+) -> None:
     """Let a transformer run its forwards as fast as its device can, in place.
 
     ``acceleration`` is one of ``config.ACCELERATIONS``. "reference" leaves the readable path;
-    every other takes for each form of the model and each device what there is for it.
+    every other takes for each form of the model and each device what there is for it. With
+    ``gpus`` above 1 further processes load the same ``folder`` and share the work, as far as the
+    machine has GPUs and the model is in the released form.
     """
     device = transformer.head.linear.weight.device
     switches = acceleration_preset(acceleration, device)
     if acceleration == "reference":
         return
-    if switches is not None:
-        accelerate(transformer, switches)
+    engine = None if switches is None else accelerate(transformer, switches)
     if device.type == "cpu":
         use_cpu_blocks(transformer)
+    if gpus > 1 and folder is not None and switches is not None:
+        devices = team_devices(device, gpus)
+        if engine is None:
+            logger.warning("this model runs on one GPU: only the released form is shared")
+        elif len(devices) > 1:
+            dtype = transformer.head.linear.weight.dtype
+            lead(transformer, engine, FolderEngine(folder, dtype, switches), devices)
+
+
+def team_devices(first: torch.device, gpus: int) -> list[torch.device]:
+    """Return ``first`` and the next GPUs, as many as there are up to ``gpus``."""
+    count = torch.cuda.device_count()
+    if gpus > count:
+        logger.warning("%d GPUs wanted, %d here: going on with %d", gpus, count, max(1, count))
+    index = first.index or 0
+    return [torch.device("cuda", (index + i) % count) for i in range(min(gpus, count))]
+
+
+@dataclass(frozen=True)
+class FolderEngine:
+    """Loads a model folder's transformer onto a device, in another process."""
+
+    folder: Path
+    dtype: torch.dtype
+    switches: Acceleration
+
+    def __call__(self, device: torch.device) -> Engine:
+        config = load_config(self.folder)
+        model = load_transformer(self.folder, config, dtype=self.dtype, device=device)
+        return Engine(model.requires_grad_(False).eval(), self.switches)
 
 
 def prompt_embedder(

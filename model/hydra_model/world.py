@@ -116,6 +116,7 @@ class World:
         sampler: SamplerConfig | None = None,
         sampler_preset: str = EXACT,
         acceleration: str = "auto",
+        gpus: int = 1,
         memory: MemorySettings | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> World:
@@ -124,7 +125,8 @@ class World:
         ``device`` is "auto", "cpu" or "cuda[:n]"; ``dtype`` is "auto" (what the device
         multiplies fastest), "float32", "bfloat16" or "float16". ``sampler_preset`` is one of
         ``SAMPLER_PRESETS`` and changes ``sampler``, by default the model's own;
-        ``acceleration``, one of ``ACCELERATIONS``, is how the transformer runs ("fp8" rounds more).
+        ``acceleration``, one of ``ACCELERATIONS``, is how the transformer runs ("fp8" rounds more),
+        on ``gpus`` of the host.
         ``progress(what, share)`` is called as parts are ready. Raises ``CheckpointError`` for
         unusable weights.
         """
@@ -140,7 +142,7 @@ class World:
         report("transformer", 0.2)
         transformer = load_transformer(folder, config, dtype=number, device=place)
         transformer.requires_grad_(False).eval()
-        speed_up(transformer, acceleration)
+        speed_up(transformer, acceleration, gpus=gpus, folder=folder)
         report("ready", 1.0)
         return cls(
             config, autoencoder, transformer, embed_prompt=prompt_embedder(folder, config, place),
