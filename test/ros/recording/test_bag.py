@@ -3,12 +3,16 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from ros.recording import robot_bags
 
+from hydra_ros.conversions import body_to_optical
 from hydra_ros.recording.bag import Bag, BagError
+from hydra_ros.recording.tracks import read_track
 
 ODOMETRY = ("nav_msgs/msg/Odometry",)
+POSE = "geometry_msgs/msg/PoseStamped"
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["sqlite3", "mcap"])
@@ -80,3 +84,26 @@ def test_what_is_no_bag_is_refused_in_one_line(name, tmp_path):
     with pytest.raises(BagError, match=name) as refused:
         Bag(broken(tmp_path, name))
     assert "\n" not in str(refused.value)
+
+
+def test_a_bag_of_ros_1_is_read_too(tmp_path):
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    types = store.types
+    path = tmp_path / "old.bag"
+    with Writer(path) as writer:
+        connection = writer.add_connection("/pose", POSE, typestore=store)
+        for number in range(5):
+            stamp = types["builtin_interfaces/msg/Time"](sec=100 + number, nanosec=0)
+            message = types[POSE](
+                header=types["std_msgs/msg/Header"](seq=number, stamp=stamp, frame_id="odom"),
+                pose=robot_bags.pose(robot_bags.curve(float(number))),
+            )
+            data = store.serialize_ros1(message, POSE)
+            writer.write(connection, (100 + number) * 10**9, data)
+    with Bag(path) as opened:
+        track = read_track(opened, "/pose")
+    np.testing.assert_allclose(track.times, [100, 101, 102, 103, 104])
+    np.testing.assert_allclose(track.poses[3], body_to_optical(robot_bags.curve(3.0)), atol=1e-9)
