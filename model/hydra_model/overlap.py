@@ -21,6 +21,9 @@ Array = npt.NDArray[np.float32]
 DEPTHS = (2.0, 5.0, 12.0)  # metres
 GRID = (3, 4)  # rows and columns of rays
 MOST_POSES = 5  # target poses that are sampled, evenly over the chunk
+NEARLY = 0.85  # of the largest gain: such a run is as good, if it is newer
+MEAN_WEIGHT = 0.5  # of a run's mean view; the rest is of its best view
+_BLOCK = 128  # frames at a time: what is in between stays in the processor's cache
 _LEAST_COSINE = math.cos(math.radians(70))  # between two views of a point that tell of each other
 
 
@@ -64,35 +67,57 @@ def view_quality(
     """
     # Around the targets: far from the origin float32 would be too coarse.
     centre = points.position.mean(0, dtype=np.float64)
-    origin = (poses[:, :3, 3] - centre).astype(np.float32)
-    position = points.position - centre.astype(np.float32)
-    axes = poses[:, :3, :3].transpose(0, 2, 1).astype(np.float32)  # world to camera
-    local = (axes.reshape(-1, 3) @ position.T).reshape(len(poses), 3, -1)
+    near = Points((points.position - centre).astype(np.float32), points.direction, points.distance)
+    quality = np.zeros((len(poses), len(points.distance)), np.float32)
+    for first in range(0, len(poses), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        origin = (poses[block, :3, 3] - centre).astype(np.float32)
+        axes = poses[block, :3, :3].transpose(0, 2, 1).astype(np.float32)  # world to camera
+        _add_quality(quality[block], axes, origin, near, math.tan(fov_x / 2), aspect)
+    return quality
+
+
+def _add_quality(
+    quality: Array, axes: Array, origin: Array, points: Points, half: float, aspect: float
+) -> None:
+    """Write into ``quality [n, P]`` where the cameras' frusta hold the points."""
+    position = points.position
+    local = (axes.reshape(-1, 3) @ position.T).reshape(len(axes), 3, -1)
     local -= axes @ origin[:, :, None]
-    half = math.tan(fov_x / 2)
     x, y, z = local[:, 0], local[:, 1], local[:, 2]
     inside = (np.abs(x) <= z * np.float32(half)) & (np.abs(y) <= z * np.float32(half * aspect))
-    shown = np.flatnonzero(inside)
-    frame, point = np.divmod(shown, len(position))
+    frame, point = np.nonzero(inside)
     offset = position[point] - origin[frame]
     distance = np.sqrt(np.einsum("si,si->s", offset, offset))
     cosine = np.einsum("si,si->s", offset, points.direction[point]) / np.maximum(distance, 1e-6)
     alike = np.maximum((cosine - _LEAST_COSINE) / (1 - _LEAST_COSINE), 0)
     wanted = points.distance[point]
     scale = np.minimum(distance, wanted) / np.maximum(np.maximum(distance, wanted), 1e-6)
-    quality = np.zeros(inside.size, np.float32)
-    quality[shown] = alike * scale
-    return quality.reshape(inside.shape)
+    quality[frame, point] = alike * scale
 
 
-def best_over_runs(quality: Array, length: int) -> Array:
-    """Return the best of every ``length`` neighbours, ``[N - length + 1, P]``."""
-    best, covered = quality, 1
+def views_of_runs(quality: Array, length: int) -> tuple[npt.NDArray[np.int64], Array]:
+    """Return first frames of runs of ``length`` neighbours, and how well each shows the points.
+
+    ``[R]`` and ``[R, P]``. Half by the best of their views, half by the mean: a clip that looks
+    there all the time tells more than one that ends as it begins to. Runs of an even length
+    begin at every second frame only.
+    """
+    group = 2 if length % 2 == 0 else 1
+    skipped = len(quality) % group
+    grouped = quality[skipped:].reshape(-1, group, quality.shape[1])
+    best, covered = grouped.max(1), group
     while covered < length:
-        step = min(covered, length - covered)
+        step = min(covered, length - covered) // group
         best = np.maximum(best[:-step], best[step:])
-        covered += step
-    return best
+        covered += step * group
+    total = np.zeros((len(grouped) + 1, quality.shape[1]), np.float32)
+    np.cumsum(grouped.sum(1), axis=0, out=total[1:])
+    views = total[length // group :] - total[: -(length // group)]
+    views *= np.float32(MEAN_WEIGHT / length)
+    best *= np.float32(1 - MEAN_WEIGHT)
+    views += best
+    return skipped + group * np.arange(len(views)), views
 
 
 def cover(
@@ -100,29 +125,29 @@ def cover(
     *,
     covered: Array,
     allowed: npt.NDArray[np.bool_],
-    preference: Array,
     run: int,
     count: int,
     least_gain: float,
 ) -> list[int]:
     """Choose runs of ``run`` neighbouring frames that together show the points best, greedily.
 
-    Each point counts with the best view that any chosen frame has of it, from ``covered [P]`` on,
-    so near-duplicates gain nothing. ``allowed [N - run + 1]`` are the first frames that a run may
-    have, ``preference`` of the same shape multiplies gains. At most ``count`` frames are
-    chosen, in runs that add at least ``least_gain`` of all points. Returns the first frames.
+    Each point counts with the best view that any chosen run has of it, from ``covered [P]`` on,
+    so near-duplicates gain nothing. Of runs that add nearly as much as the best one, the newest
+    is taken: it knows best where everybody went. ``allowed [N - run + 1]`` are the first frames
+    that a run may have. At most ``count`` frames are chosen, in runs that add at least
+    ``least_gain`` of all points. Returns the first frames.
     """
-    runs = best_over_runs(quality, run)
-    allowed, covered = allowed.copy(), covered.copy()
+    first, views = views_of_runs(quality, run)
+    allowed, covered = allowed[first], covered.copy()
     points = max(1, quality.shape[1])
     starts: list[int] = []
     for _ in range(count // run):
-        gain = np.maximum(runs - covered, 0).sum(1) * preference
+        gain = np.maximum(views - covered, 0).sum(1)
         gain[~allowed] = 0
-        best = int(gain.argmax())
-        if gain[best] < least_gain * points:
+        if gain.max(initial=0) < least_gain * points:
             break
-        starts.append(best)
-        np.maximum(covered, runs[best], out=covered)
-        allowed[max(0, best - run + 1) : best + run] = False
+        best = int(np.flatnonzero(gain >= NEARLY * gain.max())[-1])
+        starts.append(int(first[best]))
+        np.maximum(covered, views[best], out=covered)
+        allowed &= np.abs(first - first[best]) >= run
     return starts

@@ -57,7 +57,6 @@ SUBJECT_FRAMES = 4  # last frames of a subject that may come back
 FORESIGHT_SECONDS = 90.0  # for which motion is believed to go on
 IMAGINED_WORTH = 0.8  # of a view, where an observed one counts as 1
 _LEAST_GAIN = 0.01  # of the sampled points that a run must add to be worth its slots
-_NEWER_GAIN = 0.1  # how much more the newest run is preferred to a very old one of equal view
 _LARGEST_STEP = 1.0  # seconds between neighbours that still are one clip
 
 
@@ -89,13 +88,13 @@ def overlap(memory: MemoryBank, request: Request) -> Selection:
     everything = memory.recent(request.count, request.multiple)
     quality, scores = _views(memory, request)
     chosen = np.zeros(len(memory), dtype=np.bool_)
-    _cover(chosen, len(everything), quality, scores["recent"], memory, request)
+    _cover(chosen, len(everything), quality, memory, request)
     _fill(chosen, len(everything))
     return Selection(
         policy="overlap",
         indices=np.flatnonzero(chosen),
         scores=scores,
-        total=scores["overlap"] + _NEWER_GAIN * scores["recent"],
+        total=scores["overlap"],
     )
 
 
@@ -112,7 +111,7 @@ def hybrid(memory: MemoryBank, request: Request) -> Selection:
     chosen[len(memory) - kept :] = True
     newest = chosen.copy()
     slots = len(everything) - kept
-    _cover(chosen, slots, quality, scores["recent"], memory, request)
+    _cover(chosen, slots, quality, memory, request)
     last_views = _expected_again(memory, request)
     scores["subject"] = np.zeros(len(memory), dtype=np.float32)
     scores["subject"][last_views] = 1.0
@@ -125,7 +124,7 @@ def hybrid(memory: MemoryBank, request: Request) -> Selection:
             if start >= 0 and not chosen[start : start + length].any():
                 chosen[start : start + length] = True
         rest = len(everything) - int(chosen.sum())
-        _cover(chosen, rest, quality, scores["recent"], memory, request)
+        _cover(chosen, rest, quality, memory, request)
     _fill(chosen, len(everything))
     return Selection(
         policy="hybrid",
@@ -156,7 +155,6 @@ def _cover(
     chosen: Mask,
     slots: int,
     quality: Scores,
-    newest: Scores,
     memory: MemoryBank,
     request: Request,
 ) -> None:
@@ -168,7 +166,6 @@ def _cover(
         quality,
         covered=quality[chosen].max(0, initial=0),
         allowed=_clips(memory.times, chosen, run),
-        preference=1 + _NEWER_GAIN * newest[: len(memory) - run + 1],
         run=run,
         count=slots,
         least_gain=_LEAST_GAIN,
