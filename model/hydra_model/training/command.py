@@ -12,9 +12,12 @@ from typing import Any
 HELP = "train the autoencoder or the transformer, as a config file says"
 
 CONFIGS = Path(__file__).parent / "configs"
-# What a synthetic run changes: no files are needed, and every step is printed.
+# What a synthetic run changes: no files are needed and none is left, every step is printed, and
+# the rate is one that random weights can stand.
 SYNTHETIC = {"data": "synthetic", "start": "random", "autoencoder": None}
-SYNTHETIC_TRAINING = {"log_every": 1, "save_every": 0, "sample_every": 0, "warmup": 5}
+SYNTHETIC_TRAINING = {
+    "log_every": 1, "save_every": 0, "sample_every": 0, "warmup": 1, "learning_rate": 1e-4
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

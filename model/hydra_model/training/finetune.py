@@ -38,7 +38,8 @@ class FinetuneTraining:
     ``batch`` clips per process, ``accumulate`` times before each of ``steps`` steps. ``trained``
     is "hydra" (self-attention with tokenizer and projector, camera encoders) or "all".
     ``timesteps``, ``shift`` and ``bell`` are the loss's (``hydra_objective.noise_levels``).
-    Numbers ``*_every`` are steps, 0 for never; ``keep`` checkpoints are kept. ``precision`` is
+    Numbers ``*_every`` are steps, 0 for never; ``keep`` checkpoints are kept. With ``save_every``
+    0 a run leaves nothing but its log. ``precision`` is
     that of the products; trained weights and their average stay float32.
     """
 
@@ -131,8 +132,9 @@ def finetune(
                 )  # fmt: skip
     finally:
         stream.close()
-    checkpoints.save(objective, optimizer, average, {"step": step})
-    export(transformer, average, config, folder / "model", process)
+    if training.save_every:
+        checkpoints.save(objective, optimizer, average, {"step": step})
+        export(transformer, average, config, folder / "model", process)
     return log.losses
 
 
@@ -157,14 +159,17 @@ def _objective(
 def _accumulated(
     objective: FlowObjective, stream: BatchStream, step: int, training: FinetuneTraining
 ) -> Tensor:
-    """Run a step's batches forward and backward; return their mean loss, still on the device."""
-    total = torch.zeros((), device=stream.process.device)
+    """Run a step's batches forward and backward.
+
+    Returns the means of their weighted and plain losses ``[2]``, still on the device.
+    """
+    total = torch.zeros(2, device=stream.process.device)
     sync: Callable[[bool], None] = objective.set_requires_gradient_sync  # type: ignore[assignment]
     for i in range(training.accumulate):
         sync(i == training.accumulate - 1)
-        loss = objective(stream.batch(step * training.accumulate + i)) / training.accumulate
-        loss.backward()
-        total += loss.detach()
+        loss, plain = objective(stream.batch(step * training.accumulate + i))
+        (loss / training.accumulate).backward()
+        total += torch.stack((loss.detach(), plain)) / training.accumulate
     return total
 
 
@@ -174,7 +179,7 @@ class _Log:
     def __init__(self, journal: Journal, training: FinetuneTraining, process: Process) -> None:
         self.journal, self.training, self.process = journal, training, process
         self.losses: list[float] = []
-        self._sum = torch.zeros((), device=process.device)
+        self._sum = torch.zeros(2, device=process.device)
         self._count, self._began = 0, time.monotonic()
 
     def add(self, step: int, loss: Tensor, norm: Tensor, rate: float) -> None:
@@ -182,12 +187,13 @@ class _Log:
         self._count += 1
         if step % self.training.log_every:
             return
-        mean = float(self._sum) / self._count
+        mean, plain = (self._sum / self._count).tolist()
         self.losses.append(mean)
         seconds = (time.monotonic() - self._began) / self._count
         record = {
-            "step": step, "loss": round(mean, 6), "gradient": round(float(norm), 4),
-            "seconds_per_step": round(seconds, 4), "rate": rate,
+            "step": step, "loss": round(mean, 6), "plain_loss": round(plain, 6),
+            "gradient": round(float(norm), 4), "seconds_per_step": round(seconds, 4),
+            "rate": rate,
         }  # fmt: skip
         if self.process.device.type == "cuda":
             record["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)

@@ -81,8 +81,8 @@ class FlowObjective(nn.Module):
         self.levels = levels
         self.round_timestep = round_timestep
 
-    def forward(self, batch: LatentBatch) -> Tensor:
-        """Return the mean of the clips' weighted losses."""
+    def forward(self, batch: LatentBatch) -> tuple[Tensor, Tensor]:
+        """Return the mean of the clips' weighted losses, and of their plain errors."""
         device = batch.target.device
         sigma = self.levels.sigmas.to(device)[batch.level]
         noisy = flow.mix(batch.target, batch.noise, sigma)
@@ -91,7 +91,8 @@ class FlowObjective(nn.Module):
         dtype = self.transformer.patch_embedding.weight.dtype
         prediction = self.transformer(noisy.to(dtype), sigma, self.prepare(batch))
         error = (prediction.float() - (batch.noise - batch.target)).square().mean((1, 2, 3, 4))
-        return (error * self.levels.weights.to(device)[batch.level]).mean()
+        weights = self.levels.weights.to(device)[batch.level]
+        return (error * weights).mean(), error.detach().mean()
 
     def prepare(self, batch: LatentBatch) -> Conditioning:
         dtype = self.transformer.patch_embedding.weight.dtype

@@ -66,8 +66,8 @@ def test_the_loss_is_the_weighted_error_of_the_targets_velocity() -> None:
     clips = [SyntheticClips(SMALL, 2).load(i) for i in range(2)]
     batch = collate(clips, SMALL, levels=20, seeds=[3, 4])
     with torch.no_grad():
-        loss = FlowObjective(model, levels)(batch)
-        expected = 0.0
+        loss, plain = FlowObjective(model, levels)(batch)
+        expected, unweighted = 0.0, 0.0
         for b in range(2):
             i = int(batch.level[b])
             sigma = sigma_written_out(i, 20, 5.0)
@@ -80,15 +80,17 @@ def test_the_loss_is_the_weighted_error_of_the_targets_velocity() -> None:
             )  # fmt: skip
             velocity = model(noisy[None], rounded[None], conditioning)[0]
             error = (velocity - (batch.noise[b] - batch.target[b])).square().mean()
+            unweighted += float(error) / 2
             expected += weight_written_out(i, 20, lambda j: j) * float(error) / 2
     assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert float(plain) == pytest.approx(unweighted, rel=1e-4)
 
 
 def test_gradients_reach_the_context_but_its_prediction_does_not_count() -> None:
     torch.manual_seed(0)
     model = Transformer(SMALL.transformer)
     batch = collate([SyntheticClips(SMALL).load(0)], SMALL, levels=20, seeds=[3])
-    FlowObjective(model, noise_levels(20))(batch).backward()
+    FlowObjective(model, noise_levels(20))(batch)[0].backward()
     assert model.blocks[0].camera_context.weight.grad.abs().sum() > 0
 
 
