@@ -314,7 +314,7 @@ def test_an_inactive_simulator_refuses_observations(start_simulator, model):
 def test_in_realtime_the_camera_goes_on_from_the_observation(start_simulator, model):
     with start_simulator("/seeing", model=model, mode="realtime") as started:
         client, robot = started.client, Robot(started.client)
-        wait_until(lambda: client.poses, "frame")
+        wait_until(lambda: client.poses, "frame", 120)
         robot.start = conversions.pose_from_message(client.poses[-1].pose)
         robot.stamp = time.time() - 30.0
         robot.look(3.0)
