@@ -31,9 +31,12 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """Which frames condition a chunk (``selection.POLICIES``), and where memory is kept."""
+    """Which frames condition a chunk, and where memory is kept.
 
-    policy: str = "recent"
+    ``policy`` is one of ``selection.POLICIES``, or "default": what suits the model's training.
+    """
+
+    policy: str = "default"
     limits: MemoryLimits = field(default_factory=MemoryLimits)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hydra_model.config import TransformerConfig
 from hydra_model.memory import MemoryBank
 from hydra_model.overlap import cover, target_points, view_quality
 from hydra_model.tracks import expected, find_tracks, last_view
@@ -70,6 +71,15 @@ def check_policy(name: str) -> str:
     if name not in POLICIES:
         raise ValueError(f"memory policy is {name!r}; accepted: {', '.join(POLICIES)}")
     return name
+
+
+def default_policy(config: TransformerConfig) -> str:
+    """Return the policy that suits how a model was trained.
+
+    Weights that know positions in time were trained with old clips beside recent ones; those
+    that count slots know one clip that ends where the chunk begins, and nothing else.
+    """
+    return "hybrid" if config.time_positions == "time" else "recent"
 
 
 def recent(memory: MemoryBank, request: Request) -> Selection:

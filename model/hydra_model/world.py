@@ -42,7 +42,7 @@ from hydra_model.retrieval import retrieval_matrix
 from hydra_model.sampler import sample
 from hydra_model.sampler_presets import EXACT
 from hydra_model.sampler_presets import sampler_preset as choose_sampler
-from hydra_model.selection import Selection, check_policy, select
+from hydra_model.selection import Selection, check_policy, default_policy, select
 from hydra_model.state import State, check_fov_x
 from hydra_model.state_files import load_state, save_state
 from hydra_model.thumbnails import make_thumbnails
@@ -167,12 +167,16 @@ class World:
 
     @property
     def memory_policy(self) -> str:
-        """How context is chosen, one of ``selection.POLICIES``; may be set between steps."""
+        """How context is chosen, one of ``selection.POLICIES``; may be set between steps.
+
+        Set to "default" it becomes what suits the model (``selection.default_policy``).
+        """
         return self._policy
 
     @memory_policy.setter
     def memory_policy(self, name: str) -> None:
-        self._policy = check_policy(name)
+        suited = default_policy(self.config.transformer)
+        self._policy = suited if name == "default" else check_policy(name)
 
     @property
     def ready(self) -> bool:

@@ -191,6 +191,18 @@ def test_a_step_tells_what_it_remembers_before_it_samples(world: World) -> None:
     assert all(score.shape == (50,) for score in (*selection.scores.values(), selection.total))
 
 
+def test_the_default_policy_is_what_the_weights_were_trained_for(
+    world: World, tmp_path: Path
+) -> None:
+    assert world.memory_policy == "hybrid"
+    world.memory_policy = "recent"
+    world.memory_policy = "default"
+    assert world.memory_policy == "hybrid"
+    slots = dataclasses.replace(CONFIG.transformer, time_positions="slot")
+    folder = write(tmp_path / "slots", dataclasses.replace(CONFIG, transformer=slots))
+    assert World.load(folder, device="cpu").memory_policy == "recent"
+
+
 def test_the_policy_decides_what_a_step_is_conditioned_on(world: World) -> None:
     poses = drive(77, seed=3)
     world.step(poses)
