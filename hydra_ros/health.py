@@ -25,6 +25,7 @@ MIB = 1024**2
 # Packages that add something where they are installed, and what.
 OPTIONAL_PACKAGES = {
     "tf2_msgs": "transforms",
+    "tf2_ros": "poses of observations from transforms",
     "simulation_interfaces": "simulation control services",
     "launch_ros": "launch files",
 }

@@ -214,7 +214,7 @@ class Session:
     def activate(self) -> None:
         """Let time go on; the first time, start the configured world."""
         self.active = True
-        resume = self.settings.resume and AUTOSAVE in self.states.store
+        resume = self.settings.resume and self.states.resumable()
         source = STATE + AUTOSAVE if resume else ""
         wanted = source or self.settings.start_source != "none"
         if not self._planner and not self._starts and wanted:

@@ -75,6 +75,17 @@ class StateKeeper:
         self._newest.append((facts, world))
         self._worker.submit(self._write_newest)
 
+    def resumable(self) -> bool:
+        """Return whether there is an ``autosave`` to go on from; half of one is warned of."""
+        if AUTOSAVE not in self.store:
+            return False
+        if any(facts.name == AUTOSAVE for facts in self.store.list()):
+            return True
+        self._logger.warning(
+            f"resume: {self.store.folder / AUTOSAVE} is not a whole state; starting anew"
+        )
+        return False
+
     def close(self) -> None:
         """Finish what was asked for, the newest autosave too."""
         self._worker.shutdown(wait=True)
