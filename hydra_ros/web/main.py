@@ -33,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if args is None else args)
     own, ros = _split(arguments)
-    options = _parser().parse_args(own)
+    options = build_parser().parse_args(own)
     try:
         import aiohttp  # noqa: F401
     except ImportError:
@@ -117,7 +117,7 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:start] + arguments[end + 1 :], arguments[start:end]
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hydra_web",
         description="A page in the browser that drives the simulator.",

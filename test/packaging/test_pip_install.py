@@ -66,6 +66,7 @@ def test_pip_install_into_a_plain_environment(
     assert version.split() == ["hydra-ros", metadata.version("hydra_ros")]
     for executable in ("bin/hydra_simulator", "lib/hydra_ros/hydra_simulator"):
         assert os.access(venv / executable, os.X_OK)
+    assert list(venv.glob("lib/python3*/site-packages/hydra_ros/web/static/index.html"))
 
     run([python, "-m", "pip", "uninstall", "--yes", "hydra_ros"], env=clean_environment)
     left = [path for path in venv.rglob("*hydra*") if path.is_file()]

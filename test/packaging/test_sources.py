@@ -3,7 +3,8 @@
 
 
 def test_source_files_begin_with_their_licence(source_tree):
-    sources = [path for pattern in ("*.py", "*.sh") for path in source_tree.rglob(pattern)]
+    kinds = ("*.py", "*.sh", "*.js", "*.css")
+    sources = [path for kind in kinds for path in source_tree.rglob(kind)]
     assert sources
     without = [
         str(path.relative_to(source_tree))

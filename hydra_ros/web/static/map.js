@@ -203,7 +203,7 @@ export class WorldMap {
     for (const frame of frames) {
       this.#paintFrustum(context, frame.camera, half, {
         fill: shade(frame),
-        alpha: frame.selected ? 0.8 : 0.3,
+        alpha: frame.selected ? 0.85 : 0.42,
         stroke: frame.selected ? color("--ink") : shade(frame),
         line: frame.selected ? 1.4 : 0.8,
         size: frame.selected ? FRUSTUM : FRUSTUM * 0.8,
