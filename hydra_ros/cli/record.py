@@ -50,7 +50,9 @@ def run(options: argparse.Namespace) -> int:
     image = "camera/image_raw/compressed" if options.compressed else "camera/image_raw"
     topics = {*TOPICS, *options.topics} - {"camera/image_raw"} | {image}
     rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both: a shell starts what runs in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         node = rclpy.create_node("hydra_record", namespace=options.namespace)
         image = node.resolve_topic_name(image)

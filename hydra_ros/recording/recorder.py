@@ -22,12 +22,12 @@ TOPICS = (
     "camera/image_raw",
     "camera/camera_info",
     "camera/pose",
+    "memory",
+    "memory/markers",
     "/diagnostics",
     "/tf",
     "/clock",
 )
-# Recorded too, whatever their topics in the namespace are called.
-TYPES = ("hydra_ros/msg/Memory", "visualization_msgs/msg/MarkerArray")
 DEPTH = 200
 
 
@@ -45,7 +45,6 @@ class Recorder:
         node: subscribes, in the namespace of the simulator.
         writer: takes the messages, on the thread that spins the node.
         topics: names to record; a topic is taken up once a type is known for it.
-        types: message types of which every topic in the namespace is recorded.
         as_in_root: write the topics as if the simulator were in no namespace.
     """
 
@@ -54,7 +53,6 @@ class Recorder:
         node: Node,
         writer: BagWriter,
         topics: tuple[str, ...] = TOPICS,
-        types: tuple[str, ...] = TYPES,
         *,
         as_in_root: bool = False,
     ) -> None:
@@ -62,7 +60,6 @@ class Recorder:
         self._left_out = node.get_namespace().rstrip("/") if as_in_root else ""
         self._writer = writer
         self._topics = {node.resolve_topic_name(topic) for topic in topics}
-        self._types = set(types)
         self._recorded: dict[tuple[str, str], _Recorded] = {}
         self.unknown: set[str] = set()  # types whose definitions are not installed
 
@@ -73,10 +70,9 @@ class Recorder:
 
     def look(self) -> None:
         """Subscribe to what is new; follow publishers that turned up with another reliability."""
-        inside = self._node.get_namespace().rstrip("/") + "/"
         for topic, types in self._node.get_topic_names_and_types():
             for kind in types:
-                if topic in self._topics or (kind in self._types and topic.startswith(inside)):
+                if topic in self._topics:
                     self._follow(topic, kind)
 
     def _follow(self, topic: str, kind: str) -> None:

@@ -75,9 +75,7 @@ def replay(
         try:
             progress("Starting the world", 0, 0)
             start, world = link.reset(options.source, options.seed, options.prompt)
-            recorder = Recorder(
-                link.node, writer, RECORDED, types=(), as_in_root=options.own_simulator
-            )
+            recorder = Recorder(link.node, writer, RECORDED, as_in_root=options.own_simulator)
             link.wait(lambda: _found(link, recorder), "the camera's topics were not found")
             track = options.track
             if not options.as_they_stand:

@@ -222,7 +222,8 @@ def main(args: list[str] | None = None) -> int:
     # Our own handling of signals: after rclpy's, nothing could be published any more, and
     # SIGTERM and a closed terminal must put the terminal back and stop the camera, too.
     rclpy.init(args=args, signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     signal.signal(signal.SIGHUP, _terminal_closed)
     try:
         with ExitStack() as context:

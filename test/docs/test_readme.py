@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from hydra_ros import parameters
+from hydra_ros.teleop.keys import HELP
+from hydra_ros.teleop.parameters import TeleopSettings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -24,6 +26,22 @@ def test_the_table_of_parameters_is_the_generated_one():
     assert table, "docs/parameters.md has lost the marks around its table of parameters"
     # To renew it: python -m hydra_ros.parameters
     assert table.group(1) == parameters.as_markdown()
+
+
+def test_the_table_of_teleop_parameters_is_the_generated_one():
+    text = (ROOT / "docs" / "driving.md").read_text(encoding="utf-8")
+    table = re.search(
+        r"<!-- teleop parameters: begin [^\n]*-->\n(.*?)<!-- teleop parameters: end -->",
+        text,
+        re.DOTALL,
+    )
+    # To renew it: python -m hydra_ros.teleop.parameters
+    assert table.group(1) == parameters.as_markdown(TeleopSettings)
+
+
+def test_the_keys_of_teleop_are_shown_as_they_are():
+    text = (ROOT / "docs" / "driving.md").read_text(encoding="utf-8")
+    assert f"```text\n{HELP}\n```" in text
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

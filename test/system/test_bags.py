@@ -73,7 +73,9 @@ def read(bag) -> tuple[list[bytes], np.ndarray]:
 def test_a_recording_holds_what_was_commanded_and_shown(simulator, tmp_path):
     client = simulator.client
     recorder = subprocess.Popen(
-        [*COMMAND, "record", "--namespace", NAMESPACE, "--output", tmp_path / "run"],
+        # As a shell starts it in the background: with SIGINT ignored.
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND, "record",
+         "--namespace", NAMESPACE, "--output", tmp_path / "run"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
