@@ -26,6 +26,7 @@ from hydra_ros.standard_interfaces import Refusal, StandardInterfaces, StandardS
 from hydra_ros.trajectory import chunk_lengths
 
 POLL_SECONDS = 0.01
+FEEDBACK_BURST = 4
 QUIT_AFTER = 0.3  # seconds, so that the answer is sent
 
 # Result codes of single services; the common ones are constants of the message.
@@ -213,15 +214,17 @@ class SimulationControl:
 
     async def _simulate_steps(self, handle: Any) -> Any:
         result = self._action_type.Result()
-        total, first = handle.request.steps, 0
+        total, told = handle.request.steps, 0
 
-        def report(completed: int) -> None:
-            nonlocal first
-            for done in range(first + 1, completed + 1):
+        def report(completed: int) -> bool:
+            # A few at a time: listeners keep ten.
+            nonlocal told
+            for done in range(told + 1, min(completed, told + FEEDBACK_BURST) + 1):
                 handle.publish_feedback(
                     self._action_type.Feedback(completed_steps=done, remaining_steps=total - done)
                 )
-            first = completed
+                told = done
+            return told == completed
 
         Result = self._services.Result
         try:
@@ -231,10 +234,10 @@ class SimulationControl:
             result.result = self._services.refused("SimulateSteps", code, str(error))
             handle.abort()
             return result
-        if handle.is_cancel_requested and first < total:
+        if handle.is_cancel_requested and told < total:
             result.result = Result(
                 result=Result.RESULT_OPERATION_FAILED,
-                error_message=f"canceled after {first} of {total} steps",
+                error_message=f"canceled after {told} of {total} steps",
             )
             handle.canceled()
             return result
@@ -245,10 +248,13 @@ class SimulationControl:
     async def _simulate(
         self,
         steps: int,
-        report: Callable[[int], None] = lambda completed: None,
+        report: Callable[[int], bool] = lambda completed: True,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Simulate and publish so many frames; refuses where that is not possible."""
+        """Simulate and publish so many frames; refuses where that is not possible.
+
+        ``report`` gets the frames published so far until it says that it has told of them.
+        """
         failed = self._services.Result.RESULT_OPERATION_FAILED
         state = self._states.state
         if state != SimulationState.PAUSED:
@@ -273,8 +279,8 @@ class SimulationControl:
 
                 def shown(before: int = before, done: int = done, length: int = length) -> bool:
                     count = min(session.frames_published - before, length)
-                    report(done + count)
-                    return count == length or self._gone(session)
+                    reported = report(done + count)
+                    return (reported and count == length) or self._gone(session)
 
                 await self._completed(session.advance(length))
                 await self._until(shown)
