@@ -13,46 +13,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hydra_model.autoencoder import Autoencoder, frames_to_video, video_to_frames
-from hydra_model.cameras import latent_poses
+from hydra_model.autoencoder import Autoencoder, video_to_frames
 from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
 from hydra_model.clips import check_clip, check_times
-from hydra_model.conditioning import (
-    Targets,
-    chunk_noise,
-    chunk_targets,
-    condition,
-    memory_request,
-)
+from hydra_model.conditioning import chunk_noise
 from hydra_model.config import ModelConfig, SamplerConfig
-from hydra_model.fingerprint import fingerprint
-from hydra_model.latent_store import LatentStore
 from hydra_model.loading import choose_device, choose_dtype, prompt_embedder, speed_up
-from hydra_model.memory import (
-    Context,
-    Latents,
-    MemoryBank,
-    MemorySettings,
-    MemoryUsage,
-    Origin,
-    Segment,
-)
+from hydra_model.memory import MemoryBank, MemorySettings
 from hydra_model.resources import weights_folder
 from hydra_model.retrieval import retrieval_matrix
 from hydra_model.sampler import sample
 from hydra_model.sampler_presets import EXACT
 from hydra_model.sampler_presets import sampler_preset as choose_sampler
-from hydra_model.selection import Selection, check_policy, default_policy, select
+from hydra_model.selection import Selection
 from hydra_model.state import State, check_fov_x
 from hydra_model.state_files import load_state, save_state
-from hydra_model.thumbnails import make_thumbnails
 from hydra_model.timings import Clock
-from hydra_model.transformer import Conditioning, Transformer
+from hydra_model.transformer import Transformer
+from hydra_model.world_model import Frames, Poses, WorldModel
 
-__all__ = ["Cancelled", "Chunk", "State", "World"]
-
-Frames = npt.NDArray[np.uint8]
-Poses = npt.NDArray[np.float64]
+__all__ = ["Cancelled", "Chunk", "Frames", "Poses", "State", "World"]
 
 
 class Cancelled(Exception):
@@ -73,7 +53,7 @@ class Chunk:
     timings: dict[str, float]
 
 
-class World:
+class World(WorldModel):
     """A learned world: context in, camera poses in, predicted frames out.
 
     Not thread-safe: one thread owns it, but the states it gives away may be read by any. The
@@ -92,16 +72,10 @@ class World:
         memory: MemorySettings | None = None,
         seed: int = 0,
     ) -> None:
-        memory = memory or MemorySettings()
-        self.config = config
-        self.sampler = sampler or config.sampler
-        self.autoencoder = autoencoder
-        self.transformer = transformer
-        self.memory_policy = memory.policy
-        self._store = LatentStore(memory.limits)
-        self._embed_prompt = embed_prompt
-        self._embeddings: dict[str, Tensor] = {}
-        self._weights = ""
+        super().__init__(
+            config, autoencoder, transformer,
+            embed_prompt=embed_prompt, sampler=sampler, memory=memory,
+        )  # fmt: skip
         self._seed = seed
         self._state: State | None = None
 
@@ -150,35 +124,6 @@ class World:
         )  # fmt: skip
 
     @property
-    def device(self) -> torch.device:
-        return self.transformer.head.linear.weight.device
-
-    @property
-    def weights(self) -> str:
-        """A short name of the weights' contents; states of others are refused."""
-        if not self._weights:
-            self._weights = fingerprint(self.config, (self.autoencoder, self.transformer))
-        return self._weights
-
-    @property
-    def max_chunk_frames(self) -> int:
-        """Video frames of the longest step."""
-        return self.config.chunk_frames
-
-    @property
-    def memory_policy(self) -> str:
-        """How context is chosen, one of ``selection.POLICIES``; may be set between steps.
-
-        Set to "default" it becomes what suits the model (``selection.default_policy``).
-        """
-        return self._policy
-
-    @memory_policy.setter
-    def memory_policy(self, name: str) -> None:
-        suited = default_policy(self.config.transformer)
-        self._policy = suited if name == "default" else check_policy(name)
-
-    @property
     def ready(self) -> bool:
         """Whether a world was reset or restored."""
         return self._state is not None
@@ -202,11 +147,6 @@ class World:
     def memory_bytes(self) -> int:
         """Bytes that the live state's latents take, wherever they are."""
         return self.state().memory.bytes
-
-    @property
-    def memory_usage(self) -> MemoryUsage:
-        """Bytes that the latents of the live state and of all kept snapshots take, by place."""
-        return self._store.usage()
 
     def reset(
         self,
@@ -232,7 +172,7 @@ class World:
         times = np.arange(1 - len(frames), 1) / self.config.video.fps
         fov_x = self.config.video.fov_x if fov_x is None else check_fov_x(fov_x)
         self.embedding(prompt)
-        segment = self._encode(frames, poses, times)
+        segment = self.encode(frames, poses, times)
         self._state = State(
             memory=MemoryBank((MemoryBank().watched(segment, fov_x),)),
             pose=poses[-1], time=0.0, seed=self._seed if seed is None else seed, chunks=0,
@@ -255,8 +195,8 @@ class World:
             seconds = state.time + np.arange(1, len(frames) + 1) / self.config.video.fps
         else:
             seconds = check_times(times, len(frames), state.time, "observation")
-        self._store.fit()
-        segment = self._encode(frames, poses, seconds)
+        self.store.fit()
+        segment = self.encode(frames, poses, seconds)
         self._state = state.followed_by(segment, poses[-1], float(seconds[-1]))
 
     @torch.inference_mode()
@@ -286,7 +226,7 @@ class World:
             if cancelled is not None and cancelled():
                 raise Cancelled(f"step at {state.time:.2f} s")
 
-        self._store.fit()
+        self.store.fit()
         clock = Clock(self.device)
         selection, context = self.select(state, targets)
         if on_context is not None:
@@ -357,58 +297,5 @@ class World:
         Raises ``StateError`` where there is no whole state of this model and these weights.
         """
         return load_state(
-            Path(folder), self.config, self.weights, device=self.device, store=self._store
+            Path(folder), self.config, self.weights, device=self.device, store=self.store
         )
-
-    def targets(self, state: State, poses: npt.ArrayLike) -> Targets:
-        """Check the commanded poses of a chunk that follows a state."""
-        return chunk_targets(self.config, state.time, poses)
-
-    def select(self, state: State, targets: Targets) -> tuple[Selection, Context]:
-        """Choose what of a state's memory conditions a chunk, and get it."""
-        request = memory_request(self.config, targets, state.fov_x)
-        selection = select(self.memory_policy, state.memory, request)
-        return selection, state.memory.gather(selection.indices)
-
-    def condition(
-        self, state: State, context: Context, *targets: Targets
-    ) -> tuple[Conditioning, Conditioning | None]:
-        """Prepare the sampling of a chunk, or of a batch that shares context and times.
-
-        The second conditioning is for guidance, None where the model does without.
-        """
-
-        def prepare(prompt: str) -> Conditioning:
-            return condition(
-                self.transformer, self.config, context,
-                [own.latent_poses for own in targets], targets[0].latent_times,
-                fov_x=state.fov_x, text=self.embedding(prompt),
-            )  # fmt: skip
-
-        guided = self.sampler.guidance_scale != 1.0 and self.config.text is not None
-        return prepare(state.prompt), prepare(self.sampler.negative_prompt) if guided else None
-
-    def segment(
-        self, latents: Tensor, targets: Targets, frames: Frames, origin: Origin = "imagined"
-    ) -> Segment:
-        """Return what memory keeps of a chunk: ``latents [C, k, h, w]``, ``frames`` [T, ...]."""
-        kept = self._store.keep(Latents(latents.to(torch.float32)))
-        stride = self.config.autoencoder.temporal_stride
-        thumbnails = make_thumbnails(frames[::stride])
-        return Segment(kept, targets.latent_poses, targets.latent_times, origin, thumbnails)
-
-    def embedding(self, prompt: str) -> Tensor | None:
-        """Return the prompt's embedding ``[1, L, text_dim]``, None for a model without text."""
-        if self._embed_prompt is None:
-            return None
-        if prompt not in self._embeddings:
-            dtype = self.transformer.head.linear.weight.dtype
-            self._embeddings[prompt] = self._embed_prompt(prompt)[None].to(self.device, dtype)
-        return self._embeddings[prompt]
-
-    @torch.inference_mode()
-    def _encode(self, frames: Frames, poses: Poses, times: Poses) -> Segment:
-        stride = self.config.autoencoder.temporal_stride
-        latents = self.autoencoder.encode(frames_to_video(frames, self.device))[0]
-        targets = Targets(poses, times, latent_poses(poses, stride), times[::stride])
-        return self.segment(latents, targets, frames, "observed")
