@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 HELP = "measure how fast a model runs here, each way to run it beside the readable one"
 
-PARTS = ("forward", "autoencoder", "chunk", "profile")
+PARTS = ("forward", "autoencoder", "chunk", "team", "profile")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many is shown")
     parser.add_argument("--chunk-repeats", type=int, default=1, help="likewise, of chunks")
+    parser.add_argument(
+        "--gpus", type=int, default=2, help="for the part team, which needs a made-up model"
+    )
     parser.add_argument("--json", type=Path, help="write all results here")
     parser.add_argument("--plot", type=Path, help="draw them here (PNG; needs matplotlib)")
 
@@ -68,6 +75,11 @@ def run(options: argparse.Namespace) -> int:
         runs.run_chunks(
             world, known[wanted], results, options.presets, repeats=options.chunk_repeats
         )
+    if "team" in options.parts:
+        runs.run_team(
+            world, results, *_team(options, world.device, world.transformer.head.linear.weight),
+            repeats=options.repeats,
+        )  # fmt: skip
     if options.json:
         report.write_json(results, options.json)
     if options.plot:
@@ -76,6 +88,19 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(runs.run_profile(world, known[wanted])) + "\n")
     print(report.text(results))
     return 0
+
+
+def _team(options: argparse.Namespace, device: torch.device, like: torch.Tensor) -> Any:
+    from hydra_model.benchmark.subjects import GENERATED, GeneratedEngine
+    from hydra_model.fast.acceleration import Acceleration, available
+    from hydra_model.loading import team_devices
+
+    if options.model not in GENERATED:
+        raise ValueError(f"the part team measures made-up models: {', '.join(GENERATED)}")
+    on_gpu = device.type == "cuda"
+    devices = team_devices(device, options.gpus) if on_gpu else [device] * options.gpus
+    switches = available(Acceleration(), device)
+    return GeneratedEngine(options.model, like.dtype, switches), devices
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from hydra_model.benchmark.arithmetic import forward_operations
@@ -18,6 +20,7 @@ from hydra_model.benchmark.measure import GIB, measure, product_rate
 from hydra_model.benchmark.subjects import forward_inputs, path
 from hydra_model.benchmark.variants import Variant, applied, variants
 from hydra_model.fast.engine import Engine
+from hydra_model.fast.team import Leader, Load, lead
 from hydra_model.sampler_presets import sampler_preset
 from hydra_model.world import World
 
@@ -105,16 +108,20 @@ def run_autoencoder(world: World, results: Results, *, repeats: int) -> None:
     video = (torch.rand(1, *size) * 2 - 1).to(device)
     latents = forward_inputs(world).target.float()
     autoencoder = world.autoencoder
-    work = {
+    work: dict[str, Callable[[], Any]] = {
         "encode": lambda: autoencoder.encode(video),
         "decode, whole": lambda: autoencoder.decode(latents),
-        "decode, as a stream": lambda: [piece for piece in autoencoder.decode_stream(latents)],
+        "decode, as a stream": lambda: list(autoencoder.decode_stream(latents)),
         "decode, first frame": lambda: next(iter(autoencoder.decode_stream(latents))),
     }
-    for name, run in work.items():
-        with torch.inference_mode():
-            results.add("autoencoder", what=name, frames=1 if "first" in name else size[1],
-                        **asdict(measure(run, device, repeats=repeats)))  # fmt: skip
+    trials = (False, True) if device.type == "cuda" else (False,)
+    for trial, (name, run) in itertools.product(trials, work.items()):
+        # With trials cuDNN times its algorithms at the first sight of every shape.
+        flags = torch.backends.cudnn.flags(enabled=True, benchmark=trial, allow_tf32=True)
+        with torch.inference_mode(), flags:
+            found = asdict(measure(run, device, repeats=repeats))
+        what = f"{name}, cuDNN trials" if trial else name
+        results.add("autoencoder", what=what, frames=1 if "first" in name else size[1], **found)
 
 
 def run_chunks(
@@ -168,6 +175,44 @@ def _chunk(world: World, poses: Any, forwards: list[int]) -> dict[str, float]:
         "forwards": forwards[0],
         "peak_gib": torch.cuda.max_memory_allocated(device) / GIB if on_gpu else 0.0,
     }
+
+
+def run_team(
+    world: World, results: Results, load: Load, devices: list[torch.device], *, repeats: int
+) -> None:
+    """Time a forward and guidance's pair on several GPUs beside one, and their differences.
+
+    ``load`` gives each process its engine, the leader too. The team is let go at the end.
+    """
+    model, inputs = world.transformer, forward_inputs(world)
+    engine = load(devices[0])
+    expected: dict[str, Tensor] = {}
+    leader: Leader | None = None
+    target, sigma, own, negative = (
+        inputs.target, inputs.sigma, inputs.conditioning, inputs.negative,
+    )  # fmt: skip
+    work: dict[str, Callable[[], Tensor]] = {"forward": lambda: model(target, sigma, own)}
+    if negative is not None:
+        other = negative
+        work["pair"] = lambda: torch.cat(model.pair(target, sigma, own, other))
+    with torch.inference_mode():
+        for count in (1, len(devices)):
+            if count > 1:
+                leader = lead(model, engine, load, devices)
+            else:
+                model.forward = engine.forward  # type: ignore[method-assign]
+                model.pair = engine.pair  # type: ignore[method-assign]
+            for name, run in work.items():
+                found = measure(run, world.device, repeats=repeats)
+                velocity = run().float()
+                first = expected.setdefault(name, velocity)
+                error = ((velocity - first).norm() / first.norm()).item()
+                results.add("team", what=name, gpus=count, **asdict(found), error=error)
+    if leader is not None:
+        leader.stop()
+        dist.destroy_process_group()
+    for name in ("forward", "pair"):
+        vars(model).pop(name, None)
 
 
 class counted:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig, VideoConfig
+from hydra_model.fast.acceleration import Acceleration
+from hydra_model.fast.engine import Engine
 from hydra_model.loading import choose_device, choose_dtype
 from hydra_model.transformer import Conditioning, Transformer
 from hydra_model.world import World
@@ -40,16 +42,11 @@ def load_subject(model: str, *, device: str, dtype: str) -> World:
 
 
 def _generated(model: str, device: torch.device, dtype: str) -> World:
-    config = ModelConfig.from_name(GENERATED[model])
-    if model == "miniature":
-        config = _miniature(config)
+    config = _generated_config(model)
     number = choose_dtype(dtype, device)
     with device:
-        transformer = Transformer(config.transformer).to(number)
         autoencoder = Autoencoder(config.autoencoder)
-    generator = torch.Generator(device).manual_seed(0)
-    for part in (transformer, autoencoder):
-        fill(part, generator)
+    fill(autoencoder, torch.Generator(device).manual_seed(1))
     text = config.text
     assert text is not None
 
@@ -58,9 +55,34 @@ def _generated(model: str, device: torch.device, dtype: str) -> World:
         return torch.randn(text.max_tokens, text.dim, generator=words)
 
     return World(
-        config, autoencoder.prepare(device, number), transformer.requires_grad_(False).eval(),
-        embed_prompt=embed,
+        config, autoencoder.prepare(device, number),
+        generated_transformer(model, device, number), embed_prompt=embed,
     )  # fmt: skip
+
+
+def generated_transformer(model: str, device: torch.device, dtype: torch.dtype) -> Transformer:
+    """Return the transformer with made-up weights, the same ones on every GPU of a kind."""
+    with device:
+        transformer = Transformer(_generated_config(model).transformer).to(dtype)
+    fill(transformer, torch.Generator(device).manual_seed(0))
+    return transformer.requires_grad_(False).eval()
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratedEngine:
+    """Makes the same transformer's engine in another process."""
+
+    model: str
+    dtype: torch.dtype
+    switches: Acceleration
+
+    def __call__(self, device: torch.device) -> Engine:
+        return Engine(generated_transformer(self.model, device, self.dtype), self.switches)
+
+
+def _generated_config(model: str) -> ModelConfig:
+    config = ModelConfig.from_name(GENERATED[model])
+    return _miniature(config) if model == "miniature" else config
 
 
 def _miniature(config: ModelConfig) -> ModelConfig:

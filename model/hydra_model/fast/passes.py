@@ -93,6 +93,8 @@ def choose_passes(fusion: str) -> Passes:
     """Return the passes for a value of ``Acceleration.fusion``."""
     if fusion == "none":
         return Passes()
+    # One function is compiled for about ten shapes (blocks, last block, pair, head).
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
 
     def compiled(function: Any) -> Any:
         return torch.compile(function, dynamic=False, fullgraph=True)

@@ -2,6 +2,7 @@
 """Compares the Triton kernels with the plain passes; exits with 1 where they differ."""
 
 import itertools
+import os
 import sys
 
 import torch
@@ -23,6 +24,8 @@ def check(what, got, expected, tolerance=1e-5):
 @torch.no_grad()
 def main() -> int:
     torch.manual_seed(0)
+    if torch.cuda.is_available() and "TRITON_INTERPRET" not in os.environ:
+        torch.set_default_device("cuda")
     x, branch = torch.randn(2, BATCH, FRAMES, TOKENS, WIDTH)
     gate, scale = torch.randn(2, BATCH, 1, 1, WIDTH)
     biases = [(BATCH, FRAMES, 1), (BATCH, FRAMES, TOKENS), (1, 1, 1)]
