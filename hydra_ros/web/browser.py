@@ -186,12 +186,14 @@ def pack_or_text(header: dict[str, Any], blobs: list[bytes] | None) -> str | byt
     return protocol.pack(header, blobs) if blobs else json.dumps(header)
 
 
-async def take_leave(socket: web.WebSocketResponse, closed: Closed | None) -> None:
+async def take_leave(
+    socket: web.WebSocketResponse, transport: asyncio.Transport | None, closed: Closed | None
+) -> None:
     """Close a socket for good, also one whose other side does not listen."""
-    transport = socket.get_extra_info("transport") if not socket.closed else None
+    code = closed.code if closed else WSCloseCode.OK
+    reason = str(closed).encode()[:120] if closed else b""
     with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
-        code = closed.code if closed else WSCloseCode.OK
-        reason = str(closed)[:100].encode()[:123] if closed else b""
         await asyncio.wait_for(socket.close(code=code, message=reason), CLOSING)
-    if transport is not None:
+    if closed and transport:
+        # An ordinary close would wait until the other side takes what lies in the buffer.
         transport.abort()

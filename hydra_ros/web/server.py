@@ -90,6 +90,7 @@ class Server:
         if not socket.can_prepare(request):
             return self._refuse(request, 400, "a WebSocket is expected here")
         await socket.prepare(request)
+        transport = request.transport
         browser = Browser(socket, self._hub, self._stall)
         self._hub.enter(browser)
         closed = None
@@ -97,7 +98,7 @@ class Server:
             closed = await browser.run()
         finally:
             self._hub.leave(browser)
-            await take_leave(socket, closed)
+            await take_leave(socket, transport, closed)
         if closed and closed.code != WSCloseCode.GOING_AWAY:
             self._log(f"browser {request.remote} closed with {closed.code:d}: {closed}")
         return socket

@@ -146,7 +146,10 @@ def browser() -> Iterator[Any]:
         pytest.skip("no Chromium was found (on Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         # Its sandbox does not run as root, which is what containers test as.
-        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        # Nor has a container much shared memory.
+        chromium = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         try:
             yield chromium
         finally:
