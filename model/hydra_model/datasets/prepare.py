@@ -133,16 +133,25 @@ def prepare(
     skipped = {name: f"{error.reason}: {error}" for name, error in problems.items()}
     todo = [(i, name) for i, name in todo if name not in problems]
     number = 1 + max((_number(entry["file"]) for entry in index.shards), default=-1)
-    encoded, waiting = 0, []
-    for clip in _encoded(source, encoder, todo, skipped, report):
-        waiting.append(clip)
-        encoded += 1
-        if len(waiting) == clips_per_shard:
-            _flush(index, path, folder / f"shard{suffix}-{number:05d}.safetensors", waiting)
-            number, waiting = number + 1, []
-    index.skipped = skipped
-    if waiting:
-        _flush(index, path, folder / f"shard{suffix}-{number:05d}.safetensors", waiting)
+    encoded = 0
+    waiting: list[PreparedClip] = []
+
+    def flush() -> None:
+        entry = write_shard(folder / f"shard{suffix}-{number:05d}.safetensors", waiting)
+        index.shards.append(entry)
+        index.write(path)
+
+    try:
+        for clip in _encoded(source, encoder, todo, skipped, report):
+            waiting.append(clip)
+            encoded += 1
+            if len(waiting) == clips_per_shard:
+                flush()
+                number, waiting = number + 1, []
+    finally:  # what was encoded before an interruption is kept, too
+        index.skipped = skipped
+        if waiting:
+            flush()
     index.write(path)
     reasons = Counter(text.split(":", 1)[0] for text in skipped.values())
     return Prepared(encoded, len(have), reasons, redone)
@@ -193,11 +202,6 @@ def _encoded(
         except UnusableClip as error:
             skipped[name] = f"{error.reason}: {error}"
         report("Encoding", done + 1, len(todo))
-
-
-def _flush(index: Index, path: Path, shard: Path, clips: list[PreparedClip]) -> None:
-    index.shards.append(write_shard(shard, clips))
-    index.write(path)
 
 
 def _number(file: str) -> int:
