@@ -7,11 +7,15 @@ field by field, and built for Python alone; the result is a ROS prefix.
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MESSAGES = {
@@ -263,13 +267,22 @@ def write_package(folder: Path) -> None:
     (folder / "package.xml").write_text(PACKAGE)
 
 
+def key() -> str:
+    """Return what tells one build from another: definitions, recipe and interpreter."""
+    parts = (MESSAGES, SERVICES, ACTIONS, CMAKE, sys.prefix, sys.version)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
 def build(folder: Path) -> Path:
-    """Build the package in ``folder``; return the ROS prefix it was installed to.
+    """Build the package in ``folder``, unless it is there; return its ROS prefix.
 
     Raises:
         RuntimeError: the build failed; the message has the end of its output.
     """
     source, binary, prefix = folder / "source", folder / "build", folder / "prefix"
+    complete = folder / "complete"
+    if complete.exists():
+        return prefix
     write_package(source)
     environment = os.environ | {
         "AMENT_PREFIX_PATH": os.pathsep.join(
@@ -291,18 +304,36 @@ def build(folder: Path) -> Path:
         )
         if done.returncode:
             raise RuntimeError(f"simulation_interfaces was not built:\n{done.stdout[-3000:]}")
+    complete.touch()
     return prefix
 
 
-def environment(prefix: Path) -> dict[str, str]:
-    """Return the environment variables with which processes find the package under ``prefix``."""
+@contextmanager
+def installed(prefix: Path) -> Iterator[None]:
+    """Let this process, and those that it starts, find the package under ``prefix``."""
     packages = next(prefix.glob("lib/python*/*-packages"))
-
-    def before(name: str, value: Path) -> str:
-        return os.pathsep.join(filter(None, (str(value), os.environ.get(name, ""))))
-
-    return {
-        "AMENT_PREFIX_PATH": before("AMENT_PREFIX_PATH", prefix),
-        "PYTHONPATH": before("PYTHONPATH", packages),
-        "LD_LIBRARY_PATH": before("LD_LIBRARY_PATH", prefix / "lib"),
+    places = {
+        "AMENT_PREFIX_PATH": prefix,
+        "PYTHONPATH": packages,
+        "LD_LIBRARY_PATH": prefix / "lib",
     }
+    before = {name: os.environ.get(name) for name in places}
+    for name, place in places.items():
+        os.environ[name] = os.pathsep.join(filter(None, (str(place), before[name])))
+    sys.path.insert(0, str(packages))
+    # The loader reads its path when a process starts; what is loaded already, it finds.
+    waiting = sorted((prefix / "lib").glob("lib*.so"))
+    for _ in range(len(waiting)):
+        for library in list(waiting):
+            with suppress(OSError):
+                ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+                waiting.remove(library)
+    try:
+        yield
+    finally:
+        sys.path.remove(str(packages))
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
