@@ -127,8 +127,8 @@ class Settings:
         "default",
         """How the frames that a chunk is conditioned on are chosen of all that is remembered:
         the newest (recent), those that see what the camera will see (overlap), or both and what
-        last saw a subject that may come back (hybrid). default: as the model was measured
-        best.""",
+        last saw a subject that may come back (hybrid). default: what suits the model's training,
+        hybrid for the default model and recent for the released one.""",
         choices=("default", "recent", "overlap", "hybrid"),
     )
     memory_device_mb: float = parameter(

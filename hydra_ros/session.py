@@ -42,7 +42,7 @@ from hydra_ros.simulation_thread import (
 from hydra_ros.starting_world import ContextFormat
 from hydra_ros.state_keeper import AUTOSAVE, StateKeeper
 from hydra_ros.state_store import StateError, StateFacts
-from hydra_ros.world_loader import set_memory_policy
+from hydra_ros.world_starts import WorldStarts
 
 # Seconds without an observation after which those that wait are a clip of their own.
 CLIP_PATIENCE = 0.3
@@ -102,8 +102,13 @@ class Session:
         self._facts: WorldFacts | None = None
         self._planner: Planner | None = None
         self._held: deque[Command] = deque()
-        self._starts: list[Future[Start]] = []  # asked for and not yet answered
-        self._resets = 0  # of these, those that have reached the simulation thread
+        self._starts = WorldStarts(
+            self._thread,
+            post,
+            replace=self._replace_world,
+            replaced=self._world_replaced,
+            answered=self._world_settled,
+        )
         self._run = 0
         self._clips: ClipCollector | None = None  # of the running world
         self._step: Future[StepResult] | Future[WorldFacts] | None = None  # under way
@@ -135,7 +140,7 @@ class Session:
     @property
     def state(self) -> str:
         """What the session does: starting, running, paused or no world."""
-        if self._starts:
+        if self._starts.pending:
             return "starting"
         if not self._planner:
             return "no world"
@@ -204,7 +209,8 @@ class Session:
     def change_settings(self, settings: Settings) -> None:
         """Take over changed parameters; they hold for what is planned from now on."""
         if settings.memory_policy != self.settings.memory_policy:
-            self._thread.call(lambda world: set_memory_policy(world, settings.memory_policy))
+            policy = settings.memory_policy
+            self._thread.call(lambda world: setattr(world, "memory_policy", policy))
         self.settings = settings
         if self._clips is not None:
             self._clips.longest = settings.observation_clip_frames
@@ -217,7 +223,7 @@ class Session:
         resume = self.settings.resume and self.states.resumable()
         source = STATE + AUTOSAVE if resume else ""
         wanted = source or self.settings.start_source != "none"
-        if not self._planner and not self._starts and wanted:
+        if not self._planner and not self._starts.pending and wanted:
             start = self.start_world(source, 0, "")
             start.add_done_callback(self._report_failed_start)
         self.pump()
@@ -234,9 +240,7 @@ class Session:
         self._autosave()
         self.states.close()
         self._thread.close()
-        for start in self._starts:
-            start.set_exception(Cancelled("the simulator was shut down or cleaned up"))
-        self._starts.clear()
+        self._starts.close()
         self._planner = None
 
     # --- Worlds ---
@@ -248,61 +252,14 @@ class Session:
         The future is answered on the executor's thread. The running world goes on until the
         new one's context is there; if that fails, nothing has changed.
         """
-        started: Future[Start] = Future()
-        self._starts.append(started)
         prepared = self._preparer.prepare(source, seed, prompt, self.settings, self._facts)
-        prepared.add_done_callback(
-            lambda done: self._post(lambda: self._context_prepared(done, started))
-        )
-        return started
-
-    def _context_prepared(self, prepared: Future[Start], started: Future[Start]) -> None:
-        if started.done():
-            return  # closed meanwhile
-        if prepared.exception():
-            self._answer(started, error=prepared.exception())
-            return
-        context = prepared.result()
-        self._counters.dropped += self._commanded_frames()
-        self._run += 1
-        self._resets += 1
-        self._publisher.drop_run()
-        reset = self._thread.reset(context)
-        reset.add_done_callback(
-            lambda done: self._post(lambda: self._world_reset(done, context, started))
-        )
-
-    def _world_reset(
-        self,
-        reset: Future[WorldFacts],
-        context: Start,
-        started: Future[Start],
-    ) -> None:
-        if started.done():
-            return
-        self._resets -= 1
-        if not reset.exception():
-            self._facts = reset.result()
-            self._world = context.description
-            if not getattr(context, "continues", False):
-                self.began = self._facts.state
-            self._problem = ""
-            self._memory.start_world()
-            self._logger.info(f"started {context.description}")
-        if self._facts.pose is not None and not self._resets:
-            # The new world, or the old one where the new one's context was refused.
-            self._begin_run()
-        self._answer(started, result=context, error=reset.exception())
+        return self._starts.add(prepared)
 
     def begin(self, start: Start) -> Future[Start]:
         """Start a world from something that is ready; answered as by ``start_world``."""
         ready: Future[Start] = Future()
         ready.set_result(start)
-        started: Future[Start] = Future()
-        self._starts.append(started)
-        # Not at once: whoever asked may still add callbacks.
-        self._post(lambda: self._context_prepared(ready, started))
-        return started
+        return self._starts.add(ready)
 
     def saved_state(self, name: str) -> Future[Any]:
         """Return the snapshot of a saved state in future; the live world goes on."""
@@ -326,6 +283,28 @@ class Session:
         self._publisher.start_run(self._run, facts)
         self._on_frames(frames)
 
+    def _replace_world(self) -> None:
+        self._counters.dropped += self._commanded_frames()
+        self._run += 1
+        self._publisher.drop_run()
+
+    def _world_replaced(self, start: Start, facts: WorldFacts | None) -> None:
+        if facts:
+            self._facts = facts
+            self._world = start.description
+            if not getattr(start, "continues", False):
+                self.began = facts.state
+            self._problem = ""
+            self._memory.start_world()
+            self._logger.info(f"started {start.description}")
+        if self._facts.pose is not None and not self._starts.replacing:
+            # The new world, or the old one where the new one's context was refused.
+            self._begin_run()
+
+    def _world_settled(self) -> None:
+        self._take_held()
+        self.pump()
+
     def _commanded_frames(self) -> int:
         return self._planner.pending_frames if self._planner else 0
 
@@ -339,20 +318,6 @@ class Session:
         )
         self._stalled = False
         self._publisher.start_run(self._run, facts)
-
-    def _answer(
-        self,
-        started: Future[Start],
-        result: Start | None = None,
-        error: BaseException | None = None,
-    ) -> None:
-        self._starts.remove(started)
-        if error:
-            started.set_exception(error)
-        else:
-            started.set_result(result)
-        self._take_held()
-        self.pump()
 
     def _report_failed_start(self, started: Future[Start]) -> None:
         error = started.exception()
@@ -368,7 +333,7 @@ class Session:
         Raises:
             StateError: there is no world, or one is being started.
         """
-        if not self._planner or self._resets:
+        if not self._planner or self._starts.replacing:
             raise StateError("no world runs; start one, or wait until it has started")
         return self.states.save(
             name, self._thread.committed, self._world, overwrite=overwrite, persistent=persistent
@@ -376,7 +341,7 @@ class Session:
 
     def _autosave(self) -> None:
         committed = self._thread.committed
-        if self.settings.autosave and committed and self._planner and not self._resets:
+        if self.settings.autosave and committed and self._planner and not self._starts.replacing:
             self.states.autosave(committed, self._world)
 
     # --- Commands ---
@@ -389,7 +354,7 @@ class Session:
         """
         if not self.active:
             raise CommandError("not active", "the simulator is not active; activate it first")
-        if self._resets or (self._starts and not self._planner):
+        if self._starts.replacing or (self._starts.pending and not self._planner):
             # Where the camera will be is not known yet.
             if len(self._held) >= self.settings.max_pending_frames:
                 raise CommandError(
@@ -411,7 +376,7 @@ class Session:
         """
         if not self.active:
             raise CommandError("not active", "the simulator is not active; activate it first")
-        if not self._planner or self._resets:
+        if not self._planner or self._starts.replacing:
             raise CommandError("no world", "no world runs; start one, or wait until it has started")
         self._clips.add(observation)
         self.pump()
@@ -424,7 +389,7 @@ class Session:
             self.pump()
 
     def _take_held(self) -> None:
-        if self._resets or (self._starts and not self._planner):
+        if self._starts.replacing or (self._starts.pending and not self._planner):
             return
         held, self._held = self._held, deque()
         for command in held:
@@ -451,7 +416,7 @@ class Session:
 
     def pump(self) -> None:
         """Give the simulator its next chunk, if it is idle and the chunk is wanted now."""
-        if not self.active or self._step or self._resets or not self._planner:
+        if not self.active or self._step or self._starts.replacing or not self._planner:
             return
         if self._clips.complete:
             self._remember()
@@ -472,7 +437,7 @@ class Session:
         Raises:
             ValueError: time cannot go on now.
         """
-        if not self.active or not self._planner or self._starts:
+        if not self.active or not self._planner or self._starts.pending:
             raise ValueError("no world runs")
         if self._step:
             raise ValueError("a chunk is still being simulated")
@@ -532,7 +497,7 @@ class Session:
         else:
             self._facts = done.result()
             self._counters.observations_taken += len(clip.frames)
-            if self._planner and not self._resets:
+            if self._planner and not self._starts.replacing:
                 self._planner.observed(self._facts.pose)
                 self._publisher.shown_pose = self._facts.pose
                 self._autosave()

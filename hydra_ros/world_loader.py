@@ -36,20 +36,9 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
         sampler=sampler,
         acceleration=settings.acceleration,
         gpus=settings.gpus,
-        memory=MemorySettings(policy=_policy(settings.memory_policy), limits=_limits(settings)),
+        memory=MemorySettings(policy=settings.memory_policy, limits=_limits(settings)),
         progress=progress,
     )
-
-
-def set_memory_policy(world: Any, name: str) -> None:
-    """Let a world choose its context by a policy, or by its default one; between steps."""
-    world.memory_policy = _policy(name)
-
-
-def _policy(name: str) -> str:
-    from hydra_model.memory import MemorySettings
-
-    return MemorySettings().policy if name == "default" else name
 
 
 def _limits(settings: Settings) -> Any:
