@@ -30,6 +30,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 )
 from torch import Tensor, nn
 
+from hydra_model.fast import autoencoder_kernels
+
 
 @dataclass
 class FrameCache:
@@ -120,6 +122,8 @@ def _needs_direct_call(x: Tensor) -> bool:
 
 
 def _norm_silu(norm: WanRMS_norm, x: Tensor) -> Tensor:
+    if autoencoder_kernels.takes(x):
+        return autoencoder_kernels.norm_silu(x, norm.gamma)
     return F.silu(_norm(norm, x))
 
 

@@ -184,3 +184,29 @@ def merge(first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Te
         CHANNELS=channels, BLOCK=triton.next_power_of_2(width), num_warps=4,
     )  # fmt: skip
     return out
+
+
+@triton.jit
+def _normalise_silu(x_in, gain, out, rows, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = (row < rows) & (column < width)
+    x = tl.load(x_in + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    length = tl.sqrt(tl.sum(x * x, 1))
+    scale = tl.sqrt(width.to(tl.float32)) / tl.maximum(length, 1e-12)
+    y = x * scale[:, None] * tl.load(gain + column, mask=column < width, other=0.0).to(tl.float32)
+    y = y / (1 + tl.exp(-y))
+    tl.store(out + row * width + column, y.to(out.dtype.element_ty), mask=inside)
+
+
+def normalise_silu(x: Tensor, gain: Tensor) -> Tensor:
+    """Norm and SiLU of contiguous rows ``[..., C]``, see ``autoencoder_kernels``."""
+    out = torch.empty_like(x)
+    width = x.shape[-1]
+    block = triton.next_power_of_2(width)
+    rows = max(1, 4096 // block)
+    count = x.numel() // width
+    _normalise_silu[(triton.cdiv(count, rows),)](
+        x, gain, out, count, width, ROWS=rows, BLOCK=block, num_warps=4
+    )
+    return out
