@@ -122,16 +122,19 @@ def hybrid(memory: MemoryBank, request: Request) -> Selection:
     newest = chosen.copy()
     slots = len(everything) - kept
     _cover(chosen, slots, quality, memory, request)
-    last_views = _expected_again(memory, request)
+    length = max(request.multiple, _multiple(SUBJECT_FRAMES, request.multiple))
     scores["subject"] = np.zeros(len(memory), dtype=np.float32)
-    scores["subject"][last_views] = 1.0
-    missing = [view for view in last_views if not chosen[max(0, view - 2) : view + 1].any()]
+    missing: list[int] = []  # first frames
+    for view in _expected_again(memory, request):
+        start = max(0, min(view + 1, len(memory) - kept) - length)
+        scores["subject"][start : view + 1] = 1.0
+        # One frame shows where somebody was, only several where they were going.
+        if chosen[start : view + 1].sum() < length - 1:
+            missing.append(start)
     if missing:
         chosen = newest
-        length = max(request.multiple, _multiple(SUBJECT_FRAMES, request.multiple))
-        for view in missing[: slots // (2 * length)]:
-            start = min(view + 1, len(memory) - kept) - length
-            if start >= 0 and not chosen[start : start + length].any():
+        for start in missing[: slots // (2 * length)]:
+            if not chosen[start : start + length].any():
                 chosen[start : start + length] = True
         rest = len(everything) - int(chosen.sum())
         _cover(chosen, rest, quality, memory, request)
