@@ -18,7 +18,7 @@ from hydra_model.config import ModelConfig
 from hydra_model.evaluation.procedural import NO_MEMORY_LATENTS
 from hydra_model.evaluation.scores import world_records
 from hydra_model.memory import Latents, MemoryBank, MemorySettings, Segment
-from hydra_model.selection import POLICIES, select
+from hydra_model.selection import POLICIES, Request, select
 from hydra_model.state import State
 from hydra_model.thumbnails import make_thumbnails
 from hydra_model.world import World
@@ -86,9 +86,7 @@ def coverage_records(
     config: ModelConfig, episode: Episode, truth: Truth, policies: Iterable[str]
 ) -> dict[str, Record]:
     """Return what the policies choose, without any model: records of coverage alone."""
-    memory = _bank(config, episode, truth)
-    targets = chunk_targets(config, 0.0, episode.poses[episode.history :])
-    request = memory_request(config, targets, config.video.fov_x)
+    memory, request = memory_of(config, episode, truth), request_of(config, episode)
     records: dict[str, Record] = {}
     for name in policies:
         few = dataclasses.replace(request, count=NO_MEMORY_LATENTS)
@@ -99,7 +97,13 @@ def coverage_records(
     return records
 
 
-def _bank(config: ModelConfig, episode: Episode, truth: Truth) -> MemoryBank:
+def request_of(config: ModelConfig, episode: Episode) -> Request:
+    """Return what the target needs memory for."""
+    targets = chunk_targets(config, 0.0, episode.poses[episode.history :])
+    return memory_request(config, targets, config.video.fov_x)
+
+
+def memory_of(config: ModelConfig, episode: Episode, truth: Truth) -> MemoryBank:
     """Return a history with pictures and poses, and latents that hold nothing."""
     memory, first = MemoryBank(), 0
     batch = truth.batch
