@@ -31,7 +31,7 @@ for part in $parts; do
     forward) bench forward --parts forward,autoencoder,profile --repeats 3 ;;
     chunk) bench chunk --parts chunk --chunk-variant exact ;;
     fp8) bench fp8 --parts chunk --chunk-variant "fp8 qkv output up down" --presets fast,few_step ;;
-    team) bench team --parts team --gpus "$(${python} -c 'import torch; print(torch.cuda.device_count())')" ;;
+    team) bench team --parts team --gpus "$(${python} -c 'import torch; print(max(1, torch.cuda.device_count()))')" ;;
     *) echo "unknown part $part; accepted: kernels forward chunk fp8 team"; exit 2 ;;
   esac
 done

@@ -53,8 +53,8 @@ def _switches(device: torch.device) -> dict[str, Acceleration]:
     if device.type != "cuda":
         return {
             "fast": Acceleration(fusion="none", attention="gather"),
-            "fast, split": Acceleration(fusion="none", attention="split-cpu"),
-            "fast, pair": Acceleration(fusion="none", attention="gather", paired=True),
+            "fast+split": Acceleration(fusion="none", attention="split-cpu"),
+            "fast+pair": Acceleration(fusion="none", attention="gather", paired=True),
         }
     found = {
         "merged": Acceleration(fusion="none", attention="gather"),
@@ -64,9 +64,9 @@ def _switches(device: torch.device) -> dict[str, Acceleration]:
     for backend in ("gather-cudnn", "split-flash", "split-cudnn", "triton"):
         found[backend] = Acceleration(attention=backend)
     found["exact"] = Acceleration()
-    found["exact, graph"] = Acceleration(graph=True)
-    found["exact, two forwards for a pair"] = Acceleration()
-    found["exact, pair as one batch"] = Acceleration(paired=True)
+    found["exact+graph"] = Acceleration(graph=True)
+    found["exact (pair by two)"] = Acceleration()
+    found["exact+pair"] = Acceleration(paired=True)
     if runs_fp8(device):
         for products in (("qkv",), ("up",), ("up", "down"), FP8_PRODUCTS):
             found[f"fp8 {' '.join(products)}"] = Acceleration(fp8=products)
