@@ -47,7 +47,7 @@ def draw(path: Path, episode: Episode) -> None:
     top.legend(loc="upper left", fontsize=7, ncols=4)
     for name, score in selection.scores.items():
         bottom.plot(memory.times, score, label=name)
-    bottom.set(xlabel="time since the chunk's begin, seconds", ylabel="score")
+    bottom.set(xlabel="time since the chunk's begin, seconds", ylabel="score", ylim=(-0.05, 1.45))
     bottom.legend(loc="upper left", fontsize=7, ncols=3)
     figure.savefig(path, dpi=100)
 

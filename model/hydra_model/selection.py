@@ -126,8 +126,8 @@ def hybrid(memory: MemoryBank, request: Request) -> Selection:
     scores["subject"] = np.zeros(len(memory), dtype=np.float32)
     missing: list[int] = []  # first frames
     for view in _expected_again(memory, request):
+        scores["subject"][max(0, view + 1 - length) : view + 1] = 1.0
         start = max(0, min(view + 1, len(memory) - kept) - length)
-        scores["subject"][start : view + 1] = 1.0
         # One frame shows where somebody was, only several where they were going.
         if chosen[start : view + 1].sum() < length - 1:
             missing.append(start)
