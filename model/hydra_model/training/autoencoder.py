@@ -100,11 +100,13 @@ def train_autoencoder(
     core: Core | None = None,
     compiled: bool = True,
     log: Callable[[str], None] = print,
+    chart: Callable[[dict[str, float]], None] = lambda values: None,
 ) -> tuple[dict[str, Tensor], int]:
     """Train for ``seconds`` or until ``total_steps``; resume from ``folder``.
 
     The rate falls along whichever of the two ends first. With endless ``seconds`` nothing
-    depends on a clock; ``leg_steps`` ends this leg earlier. Returns averaged weights and steps.
+    depends on a clock; ``leg_steps`` ends this leg earlier. ``chart`` gets the numbers of each
+    line of ``log``. Returns averaged weights and steps.
     """
     device = process.device
     torch.manual_seed(0)
@@ -179,6 +181,7 @@ def train_autoencoder(
                 f"kl {kl.item():.2f} psnr {psnr.item():.2f} dB rate {rate:.1e} "
                 f"{(step - first) / (time.monotonic() - began):.1f} steps/s"
             )
+            chart({"step": step, "loss": loss.item(), "psnr": psnr.item(), "rate": rate})
     if process.leads:
         run_state.save_run(
             path, model=model.state_dict(), optimizers=[rule.state_dict() for rule in rules],

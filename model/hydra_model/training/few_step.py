@@ -154,6 +154,7 @@ def train_few_step(
     core: Core | None = None,
     compiled: bool = True,
     log: Callable[[str], None] = print,
+    chart: Callable[[dict[str, float]], None] = lambda values: None,
 ) -> tuple[dict[str, Tensor], int]:
     """Distil for ``seconds``, or ``total_steps`` steps; resume from ``folder``.
 
@@ -234,6 +235,7 @@ def train_few_step(
                 "rate_scale": round(scale, 4),
             }  # fmt: skip
             log(f"few steps: {json.dumps(record)}")
+            chart(record)
     spent += time.monotonic() - began
     if process.leads:
         run_state.save_run(

@@ -37,6 +37,10 @@ class Journal:
     def record(self, values: dict[str, Any], *, stage: str = "train") -> None:
         """Write numbers of a step, ``values["step"]`` among them, as a line of JSON."""
         self.say(json.dumps(values))
+        self.chart(values, stage=stage)
+
+    def chart(self, values: dict[str, Any], *, stage: str) -> None:
+        """Show numbers of a step in TensorBoard alone."""
         if self._board is not None:
             for name, value in values.items():
                 if name != "step" and isinstance(value, (int, float)):

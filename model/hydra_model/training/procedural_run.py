@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -143,7 +144,7 @@ def _autoencoder(
         weights, steps = train_autoencoder(
             config, settings.autoencoder, process, folder=folder, seconds=length.clock,
             total_steps=length.steps or 10**6, leg_steps=settings.leg_steps, core=plain,
-            compiled=False, log=journal.say,
+            compiled=False, log=journal.say, chart=partial(journal.chart, stage="autoencoder"),
         )  # fmt: skip
         if length.steps is not None and steps < length.steps:
             return False
@@ -177,6 +178,7 @@ def _few_steps(
         config, settings.few_step, autoencoder, load_file(teacher / "transformer.safetensors"),
         process, folder=folder, seconds=length.clock, total_steps=length.steps,
         leg_steps=settings.leg_steps, core=core, compiled=settings.compiled, log=journal.say,
+        chart=partial(journal.chart, stage="few_step"),
     )  # fmt: skip
     if process.leads:
         sampler = dataclasses.replace(config.sampler, steps=settings.few_step.steps)
