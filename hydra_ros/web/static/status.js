@@ -110,6 +110,8 @@ export class Status {
         ? "Lockstep: time stands still. Each 1/15 s of holding is one frame; frames come when a chunk is full, or half a second after you let go."
         : "Hold a key, or drag on the image. The picture follows with the next chunk.";
     if (hint.textContent !== text) hint.textContent = text;
+    byId("screen-empty").firstElementChild.textContent =
+      mode === "lockstep" ? "Time stands still. Drive to see the first frame." : "Waiting for the first frame …";
   }
 
   #numbers(values) {
