@@ -164,8 +164,9 @@ def plot(task: Task, drives: dict[str, Drive], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(
-        1, 2 + len(drives) + 1, figsize=(3.2 * (3 + len(drives)), 3), layout="constrained"
-    )
+        1, 3 + len(drives), figsize=(3.2 * (4 + len(drives)), 3), layout="constrained",
+        width_ratios=[2.0] + [1.0] * (2 + len(drives)),
+    )  # fmt: skip
     above = axes[0]
     for name, drive in drives.items():
         points = np.stack([pose[:2, 3] for pose in drive.poses])
@@ -175,7 +176,8 @@ def plot(task: Task, drives: dict[str, Drive], file: Path) -> None:
     above.plot(*task.goal[:2, 3], marker="*", markersize=14, color="black", label="goal")
     above.arrow(*task.goal[:2, 3], *(0.15 * task.goal[:2, 0]), head_width=0.03, color="black")
     above.set(aspect="equal", title=f"world {task.world.seed} from above (m)")
-    above.legend(fontsize=7)
+    above.margins(0.25)
+    above.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     pictures = {"start": true_frames(task.world, [task.start], 0)[0], "goal": task.picture}
     for name, drive in drives.items():
         pictures[name] = true_frames(task.world, [drive.poses[-1]], 2)[0]

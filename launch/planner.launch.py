@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image-goal navigation: `ros2 launch hydra_ros planner.launch.py goal:=goal.png`.
+
+It starts a simulator in lockstep (simulator.launch.py) and the example planner, which drives it
+until the camera sees the goal picture; all of it ends when the planner does.
+"""
+
+import sys
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+from hydra_ros.environment import share_folder
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+# Argument, default, description; the first has to be given.
+ARGUMENTS = (
+    ("goal", None, "Picture that the camera shall see."),
+    ("namespace", "", "Namespace of everything."),
+    ("params_file", "planner.yaml", "Parameter file of the simulator."),
+    ("model", "", "Weights: 'default' or a model folder. Empty: as in params_file."),
+    ("device", "", "Device the model runs on. Empty: as in params_file."),
+    ("seed", "", "Seed of the procedural world. Empty: as in params_file."),
+    ("legs", "6", "Most legs to drive."),
+)
+
+
+def start_all(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    of_simulator = {
+        name: value(name) for name in ("namespace", "params_file", "model", "device", "seed")
+    }
+    source = PythonLaunchDescriptionSource(str(share_folder("launch", "simulator.launch.py")))
+    namespace = value("namespace").strip("/")
+    planner = ExecuteProcess(
+        cmd=[
+            sys.executable,
+            str(share_folder("examples", "image_goal_navigation.py")),
+            *("--goal", value("goal"), "--legs", value("legs")),
+            *(("--namespace", f"/{namespace}") if namespace else ()),
+        ],
+        output="screen",
+    )
+    end = EmitEvent(event=Shutdown(reason="the planner has ended"))
+    return [
+        # In a group: arguments of one launch file must not reach the next.
+        GroupAction([IncludeLaunchDescription(source, launch_arguments=of_simulator.items())]),
+        planner,
+        RegisterEventHandler(OnProcessExit(target_action=planner, on_exit=[end])),
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, default, description in ARGUMENTS
+            ),
+            OpaqueFunction(function=start_all),
+        ]
+    )
