@@ -36,3 +36,24 @@ def test_a_clock_that_jumps_back_does_not_take_the_stamps_with_it():
     clock = FrameClock(simulated=False, from_zero=False)
     last = clock.stamp(0.0, 50 * SECOND)
     assert clock.stamp(0.1, 20 * SECOND) >= last
+
+
+def test_the_first_world_has_the_time_of_the_saved_state_that_it_goes_on_from():
+    clock = FrameClock(simulated=True, from_zero=True)
+    clock.start_world(0, 60.0)
+    assert clock.stamp(60.5, 0) == round(60.5e9)
+
+
+def test_loading_a_state_goes_on_where_the_stamps_ended():
+    clock = FrameClock(simulated=True, from_zero=False)
+    clock.start_world(1000 * 10**9)
+    assert clock.stamp(30.0, 0) == 1030 * 10**9
+    clock.start_world(1001 * 10**9, 20.0)
+    assert clock.stamp(20.5, 0) == round(1030.5e9)
+
+
+def test_the_stamp_of_a_frame_is_known_before_it_is_published():
+    clock = FrameClock(simulated=True, from_zero=False)
+    clock.start_world(5 * 10**9)
+    assert clock.expected(2.0, 0) == clock.stamp(2.0, 0) == 7 * 10**9
+    assert FrameClock(simulated=False, from_zero=False).expected(2.0, 9) == 9

@@ -97,6 +97,8 @@ def test_the_same_commands_from_a_saved_state_give_the_same_frames(client):
     assert response.state == saved.state
     assert drive(client, 12) == first != other
     np.testing.assert_allclose(client.shown_poses()[-1], last, atol=1e-12)
+    assert client.reset("state:branch").success
+    assert drive(client, 12) == first
 
 
 def test_a_state_says_what_it_holds(client):
