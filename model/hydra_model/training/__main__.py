@@ -31,6 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--autoencoder", type=Path, help="model folder whose trained autoencoder is used as it is"
     )
+    parser.add_argument(
+        "--start-from", type=Path, help="model folder whose weights are begun with: the "
+        "autoencoder's, or with --autoencoder the transformer's",
+    )  # fmt: skip
     parser.add_argument("--autoencoder-seconds", type=float, default=170)
     parser.add_argument(
         "--transformer-seconds",
@@ -62,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         output=str(options.folder),
         model=str(options.config or options.preset),
         borrowed_autoencoder=_text(options.autoencoder),
+        start_from=_text(options.start_from),
         teacher=_text(options.teacher),
         autoencoder_length=Length(seconds=options.autoencoder_seconds),
         transformer_length=Length(seconds=options.transformer_seconds),

@@ -99,18 +99,22 @@ def train_autoencoder(
     leg_steps: int | None = None,
     core: Core | None = None,
     compiled: bool = True,
+    begin: dict[str, Tensor] | None = None,
     log: Callable[[str], None] = print,
     chart: Callable[[dict[str, float]], None] = lambda values: None,
 ) -> tuple[dict[str, Tensor], int]:
     """Train for ``seconds`` or until ``total_steps``; resume from ``folder``.
 
     The rate falls along whichever of the two ends first. With endless ``seconds`` nothing
-    depends on a clock; ``leg_steps`` ends this leg earlier. ``chart`` gets the numbers of each
+    depends on a clock; ``leg_steps`` ends this leg earlier. ``begin`` are the weights to begin
+    with. ``chart`` gets the numbers of each
     line of ``log``. Returns averaged weights and steps.
     """
     device = process.device
     torch.manual_seed(0)
     model = Autoencoder(config.autoencoder).prepare(device, torch.float32).requires_grad_(True)
+    if begin is not None:
+        model.load_state_dict(begin)
     parameters = list(model.parameters())
     kernels = [p for p in parameters if p.ndim >= 2 and p[0].numel() > 1]
     rest = [p for p in parameters if not (p.ndim >= 2 and p[0].numel() > 1)]

@@ -51,7 +51,9 @@ class ProceduralRun:
     """A run on procedural worlds; see ``docs/training.md``.
 
     ``model`` is a preset or a JSON file. ``borrowed_autoencoder`` is a model folder whose trained
-    autoencoder is used as it is. ``teacher`` is a model folder to distil: nothing else is trained
+    autoencoder is used as it is. ``start_from`` is a model folder whose weights are begun with
+    instead of random ones: the autoencoder's, or, where the autoencoder is borrowed, the
+    transformer's. ``teacher`` is a model folder to distil: nothing else is trained
     then. ``leg_seconds`` and ``leg_steps`` end a leg of the transformer's training before the
     plan does; the next leg goes on. ``compiled`` False starts quickly and runs slowly. ``samples``
     shows a held-out world at every save.
@@ -61,6 +63,7 @@ class ProceduralRun:
     output: str
     model: str = "default"
     borrowed_autoencoder: str | None = None
+    start_from: str | None = None
     teacher: str | None = None
     autoencoder_length: Length = Length(seconds=170)
     transformer_length: Length = Length(seconds=900)
@@ -109,8 +112,10 @@ def run_procedural(
             show_world(config, autoencoder, weights, process.device, folder, step, journal)
 
     length = settings.transformer_length
+    # Its weights know the latents of its own autoencoder alone.
+    begin = _weights(settings, "transformer") if settings.borrowed_autoencoder else None
     _, steps = train_transformer(
-        config, settings.transformer, autoencoder, process, folder=folder,
+        config, settings.transformer, autoencoder, process, folder=folder, begin=begin,
         seconds=settings.leg_seconds or length.clock, total_seconds=length.clock,
         total_steps=length.steps, leg_steps=settings.leg_steps, core=core,
         compiled=settings.compiled, on_save=publish, log=journal.say, record=journal.record,
@@ -143,8 +148,9 @@ def _autoencoder(
         length = settings.autoencoder_length
         weights, steps = train_autoencoder(
             config, settings.autoencoder, process, folder=folder, seconds=length.clock,
-            total_steps=length.steps or 10**6, leg_steps=settings.leg_steps, core=plain,
-            compiled=False, log=journal.say, chart=partial(journal.chart, stage="autoencoder"),
+            begin=_weights(settings, "autoencoder"), total_steps=length.steps or 10**6,
+            leg_steps=settings.leg_steps, core=plain, compiled=False, log=journal.say,
+            chart=partial(journal.chart, stage="autoencoder"),
         )  # fmt: skip
         if length.steps is not None and steps < length.steps:
             return False
@@ -201,6 +207,12 @@ def _load(
             autoencoder.encode_moments, dynamic=False
         )
     return config, autoencoder
+
+
+def _weights(settings: ProceduralRun, part: str) -> dict[str, Tensor] | None:
+    if settings.start_from is None:
+        return None
+    return load_file(Path(settings.start_from) / f"{part}.safetensors")
 
 
 def _wait(process: Process) -> None:

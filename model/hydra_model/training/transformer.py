@@ -151,6 +151,7 @@ def train_transformer(
     total_seconds: float,
     core: Core | None = None,
     compiled: bool = True,
+    begin: dict[str, Tensor] | None = None,
     total_steps: int | None = None,
     leg_steps: int | None = None,
     on_save: Callable[[dict[str, Tensor], int], None] | None = None,
@@ -163,13 +164,16 @@ def train_transformer(
     The learning rate follows the run's progress in training seconds, which the checkpoint
     keeps. With ``total_steps`` it follows the steps instead, and the run ends after as many: then
     nothing depends on a clock, and a run that was stopped (by ``leg_steps``) and resumed equals
-    an unbroken one. ``record`` gets the numbers of every 50 steps instead of a line of ``log``.
+    an unbroken one. ``begin`` are the weights to begin with. ``record`` gets the numbers of every
+    50 steps instead of a line of ``log``.
     Returns the averaged weights and the number of steps.
     """
     device = process.device
     torch.manual_seed(training.seed)
     model = Transformer(config.transformer).to(device)
     initialise(model)
+    if begin is not None:
+        model.load_state_dict(begin)
     parameters = list(model.parameters())
     rules = optimizers(model, training)
     rates = [rule.param_groups[0]["lr"] for rule in rules]

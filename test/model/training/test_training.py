@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hydra_model.autoencoder import Autoencoder
-from hydra_model.checkpoints import load_config
+from hydra_model.checkpoints import load_config, save_model_folder
 from hydra_model.config import DEFAULT
 from hydra_model.procedural import sample_worlds
 from hydra_model.rays import camera_channels
@@ -204,6 +205,39 @@ def test_a_procedural_run_in_legs_equals_an_unbroken_one(tmp_path: Path) -> None
             assert whole.read_bytes() == pieces.read_bytes(), (model, file)
     assert load_config(tmp_path / "whole" / "few-step").sampler.steps == 2
     assert len(list((tmp_path / "whole" / "samples").glob("*.mp4"))) == 1
+
+
+def test_a_run_begins_with_given_weights(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(SHORT.to_json())
+    torch.manual_seed(7)
+    save_model_folder(
+        tmp_path / "given", SHORT, transformer=Transformer(SHORT.transformer),
+        autoencoder=Autoencoder(SHORT.autoencoder),
+    )  # fmt: skip
+    still = dataclasses.replace(  # a run that changes nothing
+        procedural(tmp_path / "run", config, start_from=str(tmp_path / "given")),
+        autoencoder=AutoencoderTraining(clips=2, worlds=1, learning_rate=0.0),
+        autoencoder_length=Length(steps=1),
+    )
+    process = Process(0, 1, torch.device("cpu"))
+    journal = Journal(tmp_path / "logs", tensorboard=False)
+    run_procedural(still, process, journal, only_autoencoder=True)
+
+    def weights(folder: str, part: str) -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / folder / f"{part}.safetensors")
+
+    for name, value in weights("run/model", "autoencoder").items():
+        assert torch.equal(value, weights("given", "autoencoder")[name].bfloat16()), name
+    rates = {"matrix_rate": 0.0, "learning_rate": 0.0}
+    still = dataclasses.replace(
+        still, output=str(tmp_path / "other"), borrowed_autoencoder=str(tmp_path / "given"),
+        transformer=TransformerTraining(worlds=1, draws=1, **rates),
+        transformer_length=Length(steps=1), few_step_length=Length(),
+    )  # fmt: skip
+    run_procedural(still, process, journal)
+    for name, value in weights("other/model", "transformer").items():
+        assert torch.equal(value, weights("given", "transformer")[name].bfloat16()), name
 
 
 @pytest.mark.slow
