@@ -78,6 +78,13 @@ class Settings:
         maximum=64,
         read_only=True,
     )
+    text_encoder_device: str = parameter(
+        "auto",
+        """Where prompts that were not seen before are encoded: auto is the model's device, for a
+        moment; cpu leaves its memory alone.""",
+        choices=("auto", "cpu"),
+        read_only=True,
+    )
     autostart: bool = parameter(
         True,
         """Configure and activate by itself when the node starts; false leaves the transitions

@@ -36,6 +36,7 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
         sampler=sampler,
         acceleration=settings.acceleration,
         gpus=settings.gpus,
+        text_encoder_device=settings.text_encoder_device,
         memory=MemorySettings(policy=settings.memory_policy, limits=_limits(settings)),
         progress=progress,
     )

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from hydra_model.autoencoder_passes import FrameCache, decode_pass, encode_pass
 from hydra_model.config import AutoencoderConfig
+
+logger = logging.getLogger(__name__)
 
 # Values of the widest feature map that one inference pass may hold (a few such maps live at a
 # time). On a GPU small models go through whole; on a CPU passes that stay in its caches are
@@ -53,8 +56,16 @@ class Autoencoder(nn.Module):
     def encode(self, video: Tensor) -> Tensor:
         """Return the latents of ``video``: the posterior's mean, normalised. No gradients."""
         self._check_video(video)
+        per_pass = self._latents_per_pass(video.shape[-2:], video.device)
+
+        def run(latents_per_piece: int) -> Tensor:
+            return self._encode(video, latents_per_piece=latents_per_piece)
+
+        return self._with_memory(per_pass, run)
+
+    def _encode(self, video: Tensor, *, latents_per_piece: int) -> Tensor:
         stride = self.config.temporal_stride
-        step = stride * self._latents_per_pass(video.shape[-2:], video.device)
+        step = stride * latents_per_piece
         cache = FrameCache()
         pieces, start = [], 0
         while start < video.shape[2]:
@@ -69,8 +80,23 @@ class Autoencoder(nn.Module):
         stride = self.config.spatial_stride
         size = torch.Size((latents.shape[-2] * stride, latents.shape[-1] * stride))
         per_pass = self._latents_per_pass(size, latents.device)
-        pieces = self.decode_stream(latents, latents_per_piece=per_pass)
-        return torch.cat(list(pieces), dim=2)
+
+        def run(latents_per_piece: int) -> Tensor:
+            pieces = self.decode_stream(latents, latents_per_piece=latents_per_piece)
+            return torch.cat(list(pieces), dim=2)
+
+        return self._with_memory(per_pass, run)
+
+    def _with_memory(self, per_pass: int, run: Callable[[int], Tensor]) -> Tensor:
+        """Run with so many latent frames a pass, or one by one where memory does not suffice."""
+        try:
+            return run(per_pass)
+        except torch.OutOfMemoryError:
+            if per_pass == 1:
+                raise
+        logger.warning("no memory for %d latent frames a pass; going on one by one", per_pass)
+        torch.cuda.empty_cache()
+        return run(1)
 
     def decode_stream(self, latents: Tensor, *, latents_per_piece: int = 1) -> Iterator[Tensor]:
         """Yield the video of ``latents`` piece by piece, identical to ``decode``.

@@ -18,6 +18,7 @@ from hydra_model.cpu_blocks import use_cpu_blocks
 from hydra_model.fast.acceleration import Acceleration, acceleration_preset
 from hydra_model.fast.engine import Engine, accelerate
 from hydra_model.fast.team import lead
+from hydra_model.text import TextEncoder
 from hydra_model.transformer import Transformer
 
 logger = logging.getLogger(__name__)
@@ -98,14 +99,27 @@ class FolderEngine:
 def prompt_embedder(
     folder: Path, config: ModelConfig, device: torch.device
 ) -> Callable[[str], Tensor] | None:
-    """Return what turns prompts into embeddings, None for a model that reads no text."""
+    """Return what turns prompts into embeddings, None for a model that reads no text.
+
+    The encoder is loaded onto ``device`` for prompts that are not in the folder's cache yet, and
+    let go again; where it does not fit there, it runs on the CPU, with a warning.
+    """
     text = config.text
     if text is None:
         return None
-    if any(folder.glob("text_encoder*.safetensors*")):
-        encoder = open_text_encoder(
-            folder, config, device=device, cache_folder=folder / "prompt_cache"
-        )
-        return encoder.embed
-    logger.warning("%s holds no text encoder: every prompt is taken as empty", folder)
-    return lambda prompt: torch.zeros(text.max_tokens, text.dim)
+    if not any(folder.glob("text_encoder*.safetensors*")):
+        logger.warning("%s holds no text encoder: every prompt is taken as empty", folder)
+        return lambda prompt: torch.zeros(text.max_tokens, text.dim)
+
+    def encoder(place: torch.device) -> TextEncoder:
+        return open_text_encoder(folder, config, device=place, cache_folder=folder / "prompt_cache")
+
+    def embed(prompt: str) -> Tensor:
+        try:
+            return encoder(device).embed(prompt)
+        except torch.OutOfMemoryError:
+            logger.warning("the text encoder does not fit on %s; it runs on the CPU", device)
+            torch.cuda.empty_cache()
+        return encoder(torch.device("cpu")).embed(prompt)
+
+    return embed

@@ -91,6 +91,7 @@ class World(WorldModel):
         sampler_preset: str = EXACT,
         acceleration: str = "auto",
         gpus: int = 1,
+        text_encoder_device: str = "auto",
         memory: MemorySettings | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> World:
@@ -100,7 +101,8 @@ class World(WorldModel):
         multiplies fastest), "float32", "bfloat16" or "float16". ``sampler_preset`` is one of
         ``SAMPLER_PRESETS`` and changes ``sampler``, by default the model's own;
         ``acceleration``, one of ``ACCELERATIONS``, is how the transformer runs ("fp8" rounds more),
-        on ``gpus`` of the host.
+        on ``gpus`` of the host. ``text_encoder_device`` "cpu" keeps the text encoder, which is
+        loaded for new prompts only, off the GPU.
         ``progress(what, share)`` is called as parts are ready. Raises ``CheckpointError`` for
         unusable weights.
         """
@@ -118,8 +120,11 @@ class World(WorldModel):
         transformer.requires_grad_(False).eval()
         speed_up(transformer, acceleration, gpus=gpus, folder=folder)
         report("ready", 1.0)
+        own = text_encoder_device == "auto"
+        text_place = place if own else choose_device(text_encoder_device)
+        embed_prompt = prompt_embedder(folder, config, text_place)
         return cls(
-            config, autoencoder, transformer, embed_prompt=prompt_embedder(folder, config, place),
+            config, autoencoder, transformer, embed_prompt=embed_prompt,
             sampler=sampler, memory=memory, seed=seed,
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from torch import Tensor
 
 from hydra_model.fast.acceleration import Acceleration
@@ -37,6 +38,7 @@ class Engine:
     def __init__(self, model: Transformer, switches: Acceleration) -> None:
         self.switches = switches
         self.joint = FastJoint(model, switches)
+        self._paired = switches.paired
         self._recorded = Recorded(self.joint)
 
     def forward(
@@ -66,14 +68,35 @@ class Engine:
         selections: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See ``Transformer.pair``."""
-        if self.switches.paired:
-            tables = self.joint.pair_tables(conditioning, negative)
-            if tables is not None:
-                run = self._recorded if self.switches.graph else self.joint.velocity
-                both = run(target_latents, sigma, tables, shared=2, selections=selections)
-                first, second = both.chunk(2)
-                return first, second
+        if self._paired:
+            try:
+                both = self._both(target_latents, sigma, conditioning, negative, selections)
+            except torch.OutOfMemoryError:
+                self._paired = False
+                logger.warning("no memory for guidance as one batch; going on with two forwards")
+                torch.cuda.empty_cache()
+                if selections is not None:
+                    selections.clear()
+                both = None
+            if both is not None:
+                return both
         return (
             self.forward(target_latents, sigma, conditioning, selections=selections),
             self.forward(target_latents, sigma, negative),
         )
+
+    def _both(
+        self,
+        target: Tensor,
+        sigma: Tensor,
+        conditioning: Conditioning,
+        negative: Conditioning,
+        selections: list[Tensor] | None,
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return both velocities from one batch, None where only the forwards one by one do."""
+        tables = self.joint.pair_tables(conditioning, negative)
+        if tables is None:
+            return None
+        run = self._recorded if self.switches.graph else self.joint.velocity
+        first, second = run(target, sigma, tables, shared=2, selections=selections).chunk(2)
+        return first, second

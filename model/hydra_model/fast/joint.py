@@ -172,7 +172,7 @@ class FastJoint:
             attended, selected = self._self_attention(i, y, tables, frames, grid, first)
             x = x[:, first:].contiguous()
             if selections is not None:
-                selections.append(frames.gather(selected))
+                selections.append(frames.gather(selected)[: target.shape[0]])
             if i == 0 and shared > 1:
                 x, attended = (_repeat(t, shared) for t in (x, attended))
                 steps = steps if steps.shape[2] == 1 else _repeat(steps, shared, axis=2)
