@@ -24,7 +24,7 @@ from hydra_model.procedural.renderer import render_core
 from hydra_model.resources import weights_folder
 from hydra_model.world import World
 
-_QUICK = {"families": ("look_away", "crossing"), "gaps": (2.0, 5.0, 15.0), "worlds": 1, "steps": 2}
+_QUICK = {"families": ("look_away", "crossing"), "gaps": (5.0, 15.0), "worlds": 1, "steps": 2}
 _SHOWN_AT = 2.5  # seconds into the target: the moment on the strip
 _SMALL = (48, 80)  # height and width of pictures that nobody looks at
 
@@ -51,12 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     records: list[dict[str, Any]] = []
     strips: dict[float, dict[str, npt.NDArray[np.uint8]]] = {}
     began = time.monotonic()
-    fps = config.video.fps
     for gap in options.gaps:
         for family in options.families:
-            episodes = make_episodes(
-                family, gap, options.worlds, chunk_frames=config.chunk_frames, fps=fps
-            )
+            episodes = make_episodes(config, family, gap, options.worlds)
             for episode in episodes:
                 truth = render_truth(episode, config, **rendering)
                 if contest is None:
@@ -66,9 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
                 results = contest.run(episode, truth)
                 records.extend(record for record, _ in results.values())
                 if gap not in strips:
-                    moment = round(_SHOWN_AT * fps)
+                    moment = min(round(_SHOWN_AT * config.video.fps), config.chunk_frames - 1)
                     strips[gap] = {
-                        "seen at first": truth.frames[config.chunk_frames // 2],
+                        "seen at first": truth.frames[config.context_frames // 2],
                         "truth": truth.frames[episode.history + moment],
                         **{name: frames[moment] for name, (_, frames) in results.items()},
                     }
@@ -106,11 +103,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a few episodes, under two minutes")
     parser.add_argument("--output", type=Path, default=Path("revisit"), help="folder to write")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        for name, value in _QUICK.items():
-            setattr(options, name, value)
-    return options
+    if parser.parse_known_args(arguments)[0].quick:
+        parser.set_defaults(**_QUICK)
+    return parser.parse_args(arguments)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -64,5 +64,5 @@ def _near(
 
 
 if __name__ == "__main__":
-    (shown,) = make_episodes("crossing", 15.0, 3, chunk_frames=77, fps=15.0)[2:]
+    (shown,) = make_episodes(DEFAULT, "crossing", 15.0, 3)[2:]
     draw(Path(sys.argv[1]), shown)

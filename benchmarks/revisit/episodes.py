@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hydra_model.config import ModelConfig
 from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
 from hydra_model.procedural.episodes import Worlds, sample_worlds
 from hydra_model.procedural.trajectories import optical_poses
@@ -51,10 +52,8 @@ class Episode:
         return sum(self.clips)
 
 
-def make_episodes(
-    family: str, gap: float, count: int, *, chunk_frames: int, fps: float
-) -> list[Episode]:
-    """Make the first ``count`` held-out worlds that fit a family into episodes."""
+def make_episodes(config: ModelConfig, family: str, gap: float, count: int) -> list[Episode]:
+    """Make the first ``count`` held-out worlds that fit a family into episodes for a model."""
     if family not in FAMILIES:
         raise ValueError(f"family is {family!r}; accepted: {', '.join(FAMILIES)}")
     episodes: list[Episode] = []
@@ -62,21 +61,21 @@ def make_episodes(
     while len(episodes) < count:
         worlds = sample_worlds(seed)
         if family != "several_subjects" or int(worlds.scenes.motion.active.sum()) > 1:
-            episodes.append(_episode(seed, family, gap, worlds, chunk_frames, fps))
+            episodes.append(_episode(config, seed, family, gap, worlds))
         seed += 1
     return episodes
 
 
-def _episode(
-    seed: int, family: str, gap: float, worlds: Worlds, chunk_frames: int, fps: float
-) -> Episode:
+def _episode(config: ModelConfig, seed: int, family: str, gap: float, worlds: Worlds) -> Episode:
+    chunk, fps = config.chunk_frames, config.video.fps
     draw = random.Random(f"{family} {seed}")
     turn = min(1.2, 0.4 * gap)  # seconds that a turn takes
     leave = 0.2 * turn + _BACK - gap
     if family == "full_circle":
         leave = _CIRCLE_CLOSED - gap * 360 / 290  # at 70 degrees, home is out of sight for gap
-    clips = (chunk_frames,) * math.ceil((DWELL - leave) * fps / chunk_frames)
-    times = np.arange(1 - sum(clips), chunk_frames + 1) / fps
+    later = math.ceil(((DWELL - leave) * fps - config.context_frames) / chunk)
+    clips = (config.context_frames, *(chunk,) * max(0, later))
+    times = np.arange(1 - sum(clips), chunk + 1) / fps
 
     base = np.array([draw.uniform(-0.5, 0.5), draw.uniform(-0.5, 0.5), draw.uniform(1.3, 1.6)])
     before, after = _bearings(worlds, base, leave - 1.0, family)
