@@ -4,7 +4,6 @@
 import signal
 import subprocess
 import sys
-from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -163,13 +162,3 @@ def test_a_simulator_that_refuses_is_exit_code_1_with_its_reason(simulator):
     done = run("reset", "--namespace", NAMESPACE, "--source", "no_such_clip")
     assert done.returncode == 1
     assert "the simulator refuses the reset: there is no clip 'no_such_clip'" in done.stderr
-
-
-def test_replay_starts_a_simulator_of_its_own_if_asked(simulator, robot, tmp_path):
-    given = ["--start", "--model", simulator.model, "--device", "cpu", "--seed", "9"]
-    done = run("replay", robot, "--output", tmp_path / "own", *given)
-    assert done.returncode == 0, done.stdout + done.stderr
-    topics = Counter(
-        entry.channel.topic for entry in read_ros2_messages(next((tmp_path / "own").glob("*.mcap")))
-    )
-    assert topics["/camera/image_raw"] == topics["/camera/pose"] == 31

@@ -29,7 +29,9 @@ COMMAND = [sys.executable, "-m", "hydra_ros.teleop.node", "--ros-args"]
 class Typist:
     """A terminal with teleop in it, and what it shows."""
 
-    def __init__(self, namespace: str, *, stdin_is_terminal: bool = True, **parameters) -> None:
+    def __init__(
+        self, namespace: str, *, stdin_is_terminal: bool = True, term: str = "xterm", **parameters
+    ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.slave = slave
@@ -48,7 +50,7 @@ class Typist:
             stderr=subprocess.PIPE,
             start_new_session=True,
             preexec_fn=take_terminal,
-            env={**os.environ, "TERM": "xterm"},
+            env={**os.environ, "TERM": term},
         )
         self.screen = b""
         self._closing = False
@@ -205,6 +207,15 @@ def test_a_signal_puts_the_terminal_back_too(number):
         typist.process.send_signal(number)  # Ctrl-C comes twice under `ros2 launch`
         assert typist.process.wait(20) == 0
         assert termios.tcgetattr(typist.slave) == typist.before
+
+
+def test_a_terminal_without_colours_gets_lines_and_no_control_sequences():
+    with teleop("/plain", term="dumb") as typist:
+        typist.type(b"+")
+        wait_until(lambda: b"speed 0.62 m/s" in typist.screen, "line")
+        typist.type(b"q")
+        assert typist.process.wait(20) == 0
+        assert b"\x1b" not in typist.screen
 
 
 def test_a_terminal_that_closes_ends_it_with_3():
