@@ -54,7 +54,7 @@ class FastJoint:
         self.switches = switches
         self.attention = switches.attention
         self.trial: dict[str, float] = {}  # milliseconds by backend, where it was measured
-        self.passes = choose_passes(switches.fusion)
+        self.passes = choose_passes(switches.fusion, model.head.linear.weight.device)
         self.blocks = [BlockWeights.of(block, switches) for block in model.layers]
         self.modulation = torch.stack([block.modulation.detach() for block in model.layers])
         patch = model.patch_embedding

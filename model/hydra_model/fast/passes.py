@@ -10,6 +10,7 @@ Shape legend: B batch, T frames, N tokens a frame, C width, D channels a head.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hydra_model.fast.products import Quantised, quantise
+
+logger = logging.getLogger(__name__)
 
 
 def add_norm(
@@ -89,10 +92,24 @@ class Passes:
     quantise: Callable[[Tensor], Quantised] = quantise
 
 
-def choose_passes(fusion: str) -> Passes:
-    """Return the passes for a value of ``Acceleration.fusion``."""
+def choose_passes(fusion: str, device: torch.device) -> Passes:
+    """Return the passes for a value of ``Acceleration.fusion``.
+
+    They are tried once on ``device``: a machine may have Triton and no compiler, or a GPU that is
+    too old for it. What fails is replaced by the plain passes, with a warning.
+    """
     if fusion == "none":
         return Passes()
+    try:
+        found = _fused(fusion)
+        _try(found, device)
+    except Exception as error:  # whatever a toolchain raises
+        logger.warning("norms and rotations run step by step on %s: %s", device, error)
+        return Passes()
+    return found
+
+
+def _fused(fusion: str) -> Passes:
     # One function is compiled for about ten shapes (blocks, last block, pair, head).
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
 
@@ -119,3 +136,12 @@ def choose_passes(fusion: str) -> Passes:
         normalise=compiled(normalise),
         **narrow,
     )
+
+
+def _try(passes: Passes, device: torch.device) -> None:
+    x, row = torch.ones(1, 1, 2, 32, device=device), torch.ones(32, device=device)
+    table = torch.ones(1, 2, 8, device=device)
+    wide = row.view(1, 1, 1, -1)
+    passes.add_norm(x, x, wide, wide, wide, 1e-6)
+    passes.normalise_rotate(x, row, table, table, 1e-6)
+    passes.normalise(x, row, 1e-6)

@@ -9,6 +9,7 @@ import torch
 from small_transformers import Inputs, random_model
 
 from hydra_model.config import ACCELERATIONS
+from hydra_model.fast import passes
 from hydra_model.fast.acceleration import (
     FP8_PRODUCTS,
     Acceleration,
@@ -88,3 +89,13 @@ def test_what_a_device_cannot_run_is_replaced_and_said_once(caplog):
     caplog.clear()
     assert available(nearest, CPU) == nearest
     assert not caplog.records
+
+
+def test_passes_that_fail_on_the_machine_are_replaced_and_said(caplog, monkeypatch):
+    def broken(fusion):
+        raise RuntimeError("no C compiler")
+
+    monkeypatch.setattr(passes, "_fused", broken)
+    with caplog.at_level(logging.WARNING):
+        assert passes.choose_passes("triton", CPU) == passes.Passes()
+    assert "step by step" in caplog.text and "no C compiler" in caplog.text
