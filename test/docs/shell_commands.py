@@ -97,6 +97,8 @@ def problem(words: list[str]) -> str | None:
         return _make(rest)
     if name in ("python", "python3", "torchrun"):
         return _python(rest)
+    if name in ("bash", "sh"):
+        return None if (ROOT / rest[0]).is_file() else f"there is no script {rest[0]!r}"
     return None if name in OTHERS else f"nothing is known of the command {name!r}"
 
 
