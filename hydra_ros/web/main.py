@@ -76,7 +76,10 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     context = rclpy.Context()
-    rclpy.init(args=ros, context=context, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=ros, context=context, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl: arguments after --ros-args that are none
+        return _fail(" ".join(str(error).split())[:200], WRONG_INPUT)
     try:
         node = rclpy.create_node("hydra_web", context=context, namespace=options.namespace)
     except InvalidNamespaceException as error:

@@ -10,6 +10,7 @@ from lifecycle_msgs.msg import Transition
 from system.simulator import path_message, pose_message, wait_until
 
 from hydra_ros import conversions
+from hydra_ros.srv import SaveState
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,8 @@ def test_commands_and_resets_before_it_is_active_are_refused_with_a_message(simu
     wait_until(lambda: process.logged("pose_cmd refused: the simulator is not active"), "message")
     response = client.reset("procedural")
     assert (response.success, response.message) == (False, "the simulator is not configured")
+    response = client.call(SaveState, "save_state", name="early")
+    assert (response.success, response.message) == (False, "the simulator is not configured")
     wait_until(lambda: client.diagnostics.get("state") == "unconfigured", "diagnostics")
 
 
@@ -46,6 +49,8 @@ def test_transitions_load_run_pause_and_free(simulator):
     assert client.change_state(Transition.TRANSITION_ACTIVATE)
     client.pose_cmd.publish(pose_message(np.eye(4)))
     wait_until(lambda: process.logged("no world was started; call ~/reset"), "refusal")
+    response = client.call(SaveState, "save_state", name="early")
+    assert not response.success and response.message.startswith("no world runs")
     response = client.reset("procedural", seed=1)
     assert response.success, response.message
 

@@ -176,6 +176,14 @@ def test_memory_says_which_frames_were_observed(robot):
     assert max(frame.index for frame in first if frame.origin == MemoryFrame.OBSERVED) >= 5
 
 
+def test_a_pose_may_come_before_its_image(robot):
+    header = robot.header()
+    robot.locate(0.5, header)
+    time.sleep(0.2)  # so that it does come first
+    robot.images.publish(picture(header))
+    wait_until(lambda: robot.accepted, "accepted observation")
+
+
 def test_jpegs_are_observations_too(robot):
     header = robot.header()
     frame = conversions.image_from_message(picture(header))

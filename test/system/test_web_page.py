@@ -129,6 +129,24 @@ def test_dragging_on_the_image_turns_the_camera(page, simulator):
     assert page.is_hidden("#stick")
 
 
+def test_a_finger_held_on_a_button_drives(chromium, web, simulator):
+    phone = chromium.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = phone.new_page()
+    page.goto(web.address)
+    wait(page, "() => Number(document.getElementById('image').dataset.frames) > 0")
+    box = page.get_by_role("button", name="Right (D)").bounding_box()
+    finger = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    touches = phone.new_cdp_session(page)
+    start = position(simulator.client)
+    touches.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [finger]})
+    wait_until(lambda: np.linalg.norm(position(simulator.client) - start) > 0.05, "motion", 30)
+    touches.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    wait_until(lambda: stands_still(simulator.client), "standstill", 30)
+    phone.close()
+
+
 def test_typing_into_a_field_does_not_drive(page, simulator):
     page.fill("#state-name", "")
     page.type("#state-name", "wasd")

@@ -195,6 +195,7 @@ def test_a_port_in_use_is_one_line_and_an_exit_code(web):
         (["--token", "short"], "the token must be"),
         (["--namespace", "no good"], "namespace"),
         (["--port", "70000"], "70000"),
+        (["--ros-args", "-p", "garbage"], "garbage"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_an_exit_code(options, words):
