@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 Fusion = Literal["none", "compile", "triton"]
 ATTENTION_BACKENDS = (
     "gather", "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "split-cpu", "triton",
+    "triton-wide",
 )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def available(wanted: Acceleration, device: torch.device) -> Acceleration:
     if not triton and wanted.fusion != "none":
         changes["fusion"] = "none"
         missing.append("Triton: norms and rotations run step by step")
-    if not triton and wanted.attention == "triton":
+    if not triton and wanted.attention.startswith("triton"):
         changes["attention"] = "measured"
         missing.append(f"attention by {wanted.attention}: the fastest of the others")
     if wanted.graph and device.type != "cuda":

@@ -186,13 +186,14 @@ def call_cpu(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]
     return found[0].transpose(1, 2), _weights(found[1], query)
 
 
-def triton_in_place(at: Retrieval) -> Tensor:
-    """Our own kernel."""
+def triton_in_place(at: Retrieval, **tiles: int) -> Tensor:
+    """Our own kernel; ``tiles`` as it takes them."""
     from hydra_model.fast.triton_attention import retrieval_attention
 
     return retrieval_attention(
-        at.query, at.key, at.value, at.memory_key, at.memory_value, at.selected, at.windows
-    )
+        at.query, at.key, at.value, at.memory_key, at.memory_value, at.selected, at.windows,
+        **tiles,
+    )  # fmt: skip
 
 
 BACKENDS: dict[str, Backend] = {
@@ -203,4 +204,5 @@ BACKENDS: dict[str, Backend] = {
     "split-cudnn": lambda at: split(at, call_cudnn),
     "split-cpu": lambda at: split(at, call_cpu),
     "triton": triton_in_place,
+    "triton-wide": lambda at: triton_in_place(at, keys=128, stages=2),
 }
