@@ -171,20 +171,27 @@ def _cover(
     memory: MemoryBank,
     request: Request,
 ) -> None:
-    """Choose at most ``slots`` more frames that add to what the chosen ones saw."""
-    run = _multiple(min(RUN_FRAMES, slots), request.multiple)
-    if run == 0 or run > len(memory):
-        return
-    starts = cover(
-        quality,
-        covered=quality[chosen].max(0, initial=0),
-        allowed=_clips(memory.times, chosen, run),
-        run=run,
-        count=slots,
-        least_gain=_LEAST_GAIN,
-    )
-    for start in starts:
-        chosen[start : start + run] = True
+    """Choose at most ``slots`` more frames that add to what the chosen ones saw.
+
+    First clips as long as possible, then shorter ones for what only those show, and at last
+    groups whatever lies between their frames: single pictures that were observed now and then.
+    """
+    group = request.multiple
+    longest = _multiple(min(RUN_FRAMES, slots), group)
+    for run, largest_step in ((longest, _LARGEST_STEP), (group, _LARGEST_STEP), (group, np.inf)):
+        if not 0 < run <= min(slots, len(memory)):
+            continue
+        starts = cover(
+            quality,
+            covered=quality[chosen].max(0, initial=0),
+            allowed=_clips(memory.times, chosen, run, largest_step),
+            run=run,
+            count=slots,
+            least_gain=_LEAST_GAIN,
+        )
+        for start in starts:
+            chosen[start : start + run] = True
+        slots -= run * len(starts)
 
 
 def _expected_again(memory: MemoryBank, request: Request) -> list[int]:
@@ -203,9 +210,9 @@ def _multiple(count: float, of: int) -> int:
     return int(count) // of * of
 
 
-def _clips(times: npt.NDArray[np.float64], taken: npt.NDArray[np.bool_], run: int) -> Mask:
+def _clips(times: npt.NDArray[np.float64], taken: Mask, run: int, largest_step: float) -> Mask:
     """Return where ``run`` untaken frames without a gap in time may begin, [N - run + 1]."""
-    breaks = np.concatenate([[0], np.cumsum(np.diff(times) > _LARGEST_STEP)])
+    breaks = np.concatenate([[0], np.cumsum(np.diff(times) > largest_step)])
     before = np.concatenate([[0], np.cumsum(taken)])
     return (breaks[run - 1 :] == breaks[: len(times) - run + 1]) & (before[run:] == before[:-run])
 

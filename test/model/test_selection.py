@@ -124,6 +124,19 @@ def test_frames_are_taken_as_clips_without_a_gap_in_time() -> None:
         assert (np.diff(pairs) < 1).all()
 
 
+@pytest.mark.parametrize("policy", ["overlap", "hybrid"])
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+def test_single_pictures_that_were_observed_now_and_then_are_found_too(
+    policy: str, seconds: float
+) -> None:
+    memory = history((180.0, 20))
+    for _ in range(4):
+        memory = memory.add(segment([0.0], memory.times[-1] + seconds))
+    memory = memory.add(segment([180.0] * 60, memory.times[-1] + seconds, "imagined"))
+    found = directions(memory, select(policy, memory, request(memory, [0.0] * 4)))
+    assert (found == 0).sum() >= 2
+
+
 def walking(yaw: float, rate: float, frames: int) -> Sightings:
     """Something seen at ``yaw`` degrees that goes left by ``rate`` degrees a second."""
     angle = np.radians(yaw + rate * STEP * np.arange(frames))

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same weights have the same name however they are run, and others have another."""
+
+import dataclasses
+
+import torch
+from small_models import CONFIG
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.fingerprint import fingerprint
+from hydra_model.transformer import Transformer
+
+
+def modules(seed: int = 0) -> list[torch.nn.Module]:
+    torch.manual_seed(seed)
+    return [Autoencoder(CONFIG.autoencoder), Transformer(CONFIG.transformer)]
+
+
+def test_number_type_memory_layout_and_sampler_do_not_matter() -> None:
+    name = fingerprint(CONFIG, modules())
+    autoencoder, transformer = modules()
+    assert isinstance(autoencoder, Autoencoder)
+    autoencoder.prepare("cpu", torch.bfloat16)
+    sampler = dataclasses.replace(CONFIG.sampler, steps=7)
+    faster = dataclasses.replace(CONFIG, sampler=sampler)
+    assert fingerprint(faster, [autoencoder, transformer.to(torch.bfloat16)]) == name
+
+
+def test_other_weights_or_sizes_have_other_names() -> None:
+    name = fingerprint(CONFIG, modules())
+    assert fingerprint(CONFIG, modules(1)) != name
+    assert fingerprint(dataclasses.replace(CONFIG, context_latents=7), modules()) != name
+    changed = modules()
+    with torch.no_grad():
+        list(changed[1].parameters())[3].add_(0.1)
+    assert fingerprint(CONFIG, changed) != name
