@@ -4,11 +4,11 @@
 import dataclasses
 
 import torch
-from small_models import CONFIG
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.fingerprint import fingerprint
 from hydra_model.transformer import Transformer
+from small_models import CONFIG
 
 
 def modules(seed: int = 0) -> list[torch.nn.Module]:
