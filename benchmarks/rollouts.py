@@ -16,10 +16,20 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 CANDIDATES, FRAMES = 16, 17
+
+
+class Run(NamedTuple):
+    """Seconds on the clock and of the processor, seconds by part, frames of each candidate."""
+
+    seconds: float
+    processor: float
+    parts: dict[str, float]
+    frames: list[np.ndarray]
 
 
 def paths_from(pose: np.ndarray, fps: float, candidates: int = CANDIDATES) -> list[np.ndarray]:
@@ -48,38 +58,39 @@ def measure_world(model: str, device: str, batch: int, repeats: int) -> None:
     state, paths = world.state(), paths_from(world.pose, video.fps)
     batch = batch or (4 if world.device.type == "cpu" else 64)
 
-    def run(groups: list[list[np.ndarray]], every: int) -> tuple[float, dict[str, float], list]:
-        started, parts, frames = (
-            time.perf_counter(),
-            dict.fromkeys(("context", "sampling"), 0.0),
-            [],
-        )
-        parts["decoding"] = 0.0
+    def run(groups: list[list[np.ndarray]]) -> Run:
+        begin, busy = time.perf_counter(), time.process_time()
+        parts = dict.fromkeys(("context", "sampling", "decoding"), 0.0)
+        frames: list[np.ndarray] = []
         for group in groups:
-            work = Imagination(world, state, group, every=every, batch=batch)
+            work = Imagination(world, state, group, batch=batch)
             for _ in work.slices():
                 pass
-            for name, seconds in work.seconds.items():
-                parts[name] += seconds
+            parts = {name: parts[name] + seconds for name, seconds in work.seconds.items()}
             frames += [future.frames for future in work.results()]
-        return time.perf_counter() - started, parts, frames
+        return Run(time.perf_counter() - begin, time.process_time() - busy, parts, frames)
 
-    run([paths[:2]], 1)  # warm
+    run([paths[:2]])  # warm
     together, single = [], []
     for _ in range(repeats):
-        together.append(run([paths], 1))
-        single.append(run([[path] for path in paths], 1))
-    seconds = [min(took for took, _, _ in runs) for runs in (together, single)]
+        together.append(run([paths]))
+        single.append(run([[path] for path in paths]))
     levels = max(
         int(np.abs(a.astype(int) - b).max())
-        for a, b in zip(together[0][2], single[0][2], strict=True)
+        for a, b in zip(together[0].frames, single[0].frames, strict=True)
     )
     print(f"{world.config.name} on {world.device}, {CANDIDATES} candidates of {FRAMES} frames")
-    for name, took, runs in zip((f"batches of {batch}", "single calls"), seconds,
-                                (together, single), strict=True):  # fmt: skip
-        parts = ", ".join(f"{part} {value:.2f}" for part, value in runs[0][1].items())
-        print(f"  {name:14} {took:6.2f} s, {took / CANDIDATES:.3f} s a candidate ({parts})")
-    print(f"  ratio {seconds[1] / seconds[0]:.2f}; largest difference {levels} levels")
+    best = [min(runs, key=lambda run: run.seconds) for runs in (together, single)]
+    for name, one in zip((f"batches of {batch}", "single calls"), best, strict=True):
+        parts = ", ".join(f"{part} {value:.2f}" for part, value in one.parts.items())
+        print(
+            f"  {name:14} {one.seconds:6.2f} s, {one.seconds / CANDIDATES:.3f} s a candidate "
+            f"({parts}); {one.processor:.2f} s of the processor"
+        )
+    print(
+        f"  ratio {best[1].seconds / best[0].seconds:.2f}, of the processor "
+        f"{best[1].processor / best[0].processor:.2f}; largest difference {levels} levels"
+    )
 
 
 def measure_stream(model: str, device: str, seconds: float, output: Path) -> None:

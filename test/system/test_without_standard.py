@@ -12,6 +12,8 @@ from system.simulator import wait_until
     reason="simulation_interfaces is installed",
 )
 def test_the_node_says_so_once_and_goes_on(start_simulator):
-    with start_simulator("/without_standard", start_source="none") as started:
-        wait_until(lambda: started.client.state == "active", "an active node")
-        assert len(started.process.logged("simulation_interfaces is not installed")) == 1
+    with start_simulator("/without_standard", autostart=False) as started:
+        words = "simulation_interfaces is not installed"
+        wait_until(lambda: started.process.logged(words), "a word about it")
+        assert started.client.state == "unconfigured"
+        assert len(started.process.logged(words)) == 1
