@@ -9,8 +9,14 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra_ros.cli.extras import require
+
+if TYPE_CHECKING:
+    from hydra_ros.progress import ProgressReport
+    from hydra_ros.recording.bag import Bag
+    from hydra_ros.recording.tracks import Track
 
 HELP = "drive the simulator along the poses or odometry of a bag and write what it shows"
 
@@ -74,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         return _drive(options, track, output, video, report)
 
 
-def _only_topic(bag) -> str:
+def _only_topic(bag: Bag) -> str:
     from hydra_ros.recording.tracks import POSE_TYPES
 
     topics = bag.of_type(*POSE_TYPES)
@@ -85,7 +91,9 @@ def _only_topic(bag) -> str:
     raise ValueError(f"{bag.path} has {what}; give --topic; it has {listed or 'no topics'}")
 
 
-def _drive(options: argparse.Namespace, track, output: Path, video: Path, report) -> int:
+def _drive(
+    options: argparse.Namespace, track: Track, output: Path, video: Path, report: ProgressReport
+) -> int:
     from hydra_ros.demo.node_process import NodeError, NodeProcess
     from hydra_ros.recording.link import SimulatorLink, with_changes
     from hydra_ros.recording.replay import Replay, replay

@@ -8,8 +8,13 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra_ros.cli.extras import require
+
+if TYPE_CHECKING:
+    from hydra_ros.progress import ProgressReport
+    from hydra_ros.recording.link import SimulatorLink
 
 HELP = "start a world in a running simulator: procedural, a clip, or a recorded camera"
 
@@ -82,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _clip_of_bag(options: argparse.Namespace, link, report) -> str:
+def _clip_of_bag(options: argparse.Namespace, link: SimulatorLink, report: ProgressReport) -> str:
     """Write the clip into the simulator's clips folder and return its name."""
     from hydra_ros.recording.bag import Bag
     from hydra_ros.recording.clips import read_section, write_clip

@@ -124,7 +124,10 @@ class Joystick:
 
 
 def drive(
-    teleop: Teleop, direction: Callable[[], np.ndarray | None], rate: float, spin: Callable
+    teleop: Teleop,
+    direction: Callable[[], np.ndarray | None],
+    rate: float,
+    spin: Callable[[], None],
 ) -> None:
     """Step at a steady rate until ``direction`` gives None; ``spin`` serves ROS meanwhile."""
     period, due = 1.0 / rate, time.monotonic()
@@ -136,7 +139,9 @@ def drive(
         spin()
 
 
-def drive_by_keys(teleop: Teleop, settings: TeleopSettings, terminal: Terminal, spin) -> None:
+def drive_by_keys(
+    teleop: Teleop, settings: TeleopSettings, terminal: Terminal, spin: Callable[[], None]
+) -> None:
     """Drive until a key says to quit."""
     held = HeldKeys(first_hold=settings.first_hold, repeat_hold=settings.repeat_hold)
     terminal.write(f"{HELP}\n\n")
