@@ -101,6 +101,8 @@ class ObservationInputs:
         if session.run != self._run:
             self._run, self._last = session.run, 0
             self._pictures.clear()
+        if not len(self._pictures):
+            return
         settings, now = self._settings(), time.monotonic()
         self._poses.tolerance = settings.observation_tolerance
         self._pictures.wait = settings.observation_wait
@@ -160,6 +162,7 @@ class ObservationInputs:
         self.match()
 
     def _take_pose(self, message: PoseStamped) -> None:
+        self.match()  # notices another world, which forgets the poses of the one before
         try:
             stamp = self._checked_stamp(message.header)
             command = self._frames.read_pose(message)

@@ -314,9 +314,15 @@ def test_an_inactive_simulator_refuses_observations(start_simulator, model):
     with start_simulator("/asleep", model=model, autostart=False) as started:
         robot = Robot(started.client)
         robot.stamp = time.time() - 30.0
-        robot.look(0.0)
         words = "observation/image refused: the simulator is not active"
-        wait_until(lambda: started.process.logged(words), "refusal")
+
+        def refused() -> bool:
+            # Again and again: what is sent before both sides know each other is lost.
+            robot.look(0.0, robot.header(PERIOD))
+            time.sleep(0.1)
+            return bool(started.process.logged(words))
+
+        wait_until(refused, "refusal")
 
 
 def test_in_realtime_the_camera_goes_on_from_the_observation(start_simulator, model):
@@ -325,8 +331,13 @@ def test_in_realtime_the_camera_goes_on_from_the_observation(start_simulator, mo
         wait_until(lambda: client.poses, "frame", 120)
         robot.start = conversions.pose_from_message(client.poses[-1].pose)
         robot.stamp = time.time() - 30.0
-        robot.look(3.0)
-        wait_until(lambda: robot.accepted, "accepted observation")
+
+        def accepted() -> bool:
+            robot.look(3.0, robot.header(PERIOD))
+            time.sleep(0.1)
+            return bool(robot.accepted)
+
+        wait_until(accepted, "accepted observation")
 
         def there() -> bool:
             shown = conversions.pose_from_message(client.poses[-1].pose)
