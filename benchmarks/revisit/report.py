@@ -139,7 +139,7 @@ def _plot(path: Path, records: Sequence[Record]) -> None:
                 own = (r for r in records if r["gap"] == gap and r["policy"] == policy)
                 means.append(summarise(own).get(name, {}).get("mean", np.nan))
             # Policies often agree exactly: the first ones are drawn wider, under the others.
-            width = 1.5 * (len(policies) - number)
+            width = 1.2 + 0.9 * (len(policies) - 1 - number)
             axis.plot(
                 range(len(gaps)), means, marker="o", markersize=2 + width, linewidth=width,
                 label=policy,
