@@ -50,7 +50,7 @@ def test_the_miniature_is_measured_part_by_part(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--parts", "everything"), "forward, autoencoder, chunk, profile"),
+        (("--parts", "everything"), "forward, autoencoder, chunk, team, profile"),
         (("--presets", "quick"), "exact, balanced, fast, few_step"),
         (("--variants", "magic"), "accepted here: readable, fast"),
         (("--chunk-variant", "magic"), "accepted here: readable, fast"),
