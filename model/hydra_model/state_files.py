@@ -15,18 +15,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from hydra_model.conditioning import latent_shape
 from hydra_model.config import ModelConfig
 from hydra_model.latent_store import LatentStore
 from hydra_model.memory import Latents, MemoryBank, Segment
-from hydra_model.moving import Sightings
 from hydra_model.state import State
+from hydra_model.state_parts import (
+    ModelMismatch,
+    check_model,
+    segment_from_tensors,
+    segments_to_tensors,
+    state_facts,
+    state_from_facts,
+)
 
 FORMAT = 2
 FACTS = "state.json"
@@ -45,29 +50,18 @@ def save_state(
 
     ``about`` is kept with it, for ``read_facts``.
     """
-    facts = {
-        "model": config.name, "weights": weights, "about": about,
-        "pose": state.pose.tolist(), "time": state.time, "seed": state.seed,
-        "chunks": state.chunks, "prompt": state.prompt, "fov_x": state.fov_x,
-        "memory_frames": len(state.memory), "memory_bytes": state.memory.bytes,
-    }  # fmt: skip
-    write_state(folder, state.memory, facts)
+    facts = state_facts(state, config.name, weights)
+    write_state(folder, state.memory, {**facts, "about": about})
 
 
 def load_state(
     folder: Path, config: ModelConfig, weights: str, *, device: torch.device, store: LatentStore
 ) -> State:
     """Read a state that ``save_state`` wrote of the same model and weights."""
-    facts = read_facts(folder)
-    if facts.get("model") != config.name:
-        raise StateError(
-            f"{folder} is a state of model {facts.get('model')!r}; this is {config.name!r}"
-        )
-    if facts.get("weights") != weights:
-        raise StateError(
-            f"{folder} is a state of other weights of model {config.name!r} "
-            f"({facts.get('weights')}); these are {weights}"
-        )
+    try:
+        check_model(read_facts(folder), config.name, weights)
+    except ModelMismatch as error:
+        raise StateError(f"{folder} is {error}") from error
 
     def kept(latents: Latents) -> None:
         expected = latent_shape(config, latents.shape[1])
@@ -78,11 +72,7 @@ def load_state(
 
     memory, facts = read_state(folder, device, kept)
     try:
-        return State(
-            memory=memory, pose=np.array(facts["pose"], dtype=np.float64).reshape(4, 4),
-            time=float(facts["time"]), seed=int(facts["seed"]), chunks=int(facts["chunks"]),
-            prompt=str(facts["prompt"]), fov_x=float(facts["fov_x"]),
-        )  # fmt: skip
+        return state_from_facts(facts, memory)
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(f"{folder} holds no readable state: {error}") from error
 
@@ -96,7 +86,7 @@ def write_state(folder: Path, memory: MemoryBank, facts: dict[str, Any]) -> None
         folder.mkdir(parents=True, exist_ok=True)
         for number, (first, group) in enumerate(_groups(memory.segments)):
             path = folder / f"memory-{tag}-{number:05d}.safetensors"
-            save_file(_tensors(first, group), path)
+            save_file(segments_to_tensors(first, group), path)
             _sync(path)
             files[path.name] = path.stat().st_size
         about = {
@@ -150,7 +140,8 @@ def read_state(
         for name in facts.pop("files"):
             tensors = load_file(folder / name)
             while f"{len(segments):06d}.latents" in tensors:
-                segment = _segment(tensors, len(segments), origins[len(segments)], device)
+                number = len(segments)
+                segment = segment_from_tensors(tensors, number, origins[number], device)
                 kept(segment.latents)
                 segments.append(segment)
         if len(segments) != len(origins):
@@ -168,41 +159,6 @@ def _groups(segments: Sequence[Segment]) -> Iterator[tuple[int, list[Segment]]]:
         if sum(s.latents.bytes for s in group) >= FILE_BYTES or number == len(segments) - 1:
             yield number + 1 - len(group), group
             group = []
-
-
-def _tensors(first: int, group: list[Segment]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for number, segment in enumerate(group, start=first):
-        # Copies: the format refuses views, which latents may be.
-        latents = segment.latents.read().cpu().clone(memory_format=torch.contiguous_format)
-        parts = {
-            "latents": latents,
-            "poses": torch.from_numpy(np.array(segment.poses)),
-            "times": torch.from_numpy(np.array(segment.times)),
-            "thumbnails": torch.from_numpy(np.array(segment.thumbnails)),
-            "sightings.frame": torch.from_numpy(segment.sightings.frame),
-            "sightings.direction": torch.from_numpy(segment.sightings.direction),
-            "sightings.colour": torch.from_numpy(segment.sightings.colour),
-        }
-        tensors.update({f"{number:06d}.{name}": value for name, value in parts.items()})
-    return tensors
-
-
-def _segment(
-    tensors: dict[str, Tensor], number: int, origin: Any, device: torch.device | None
-) -> Segment:
-    def array(name: str) -> Any:
-        # A copy: a view would keep the memory of the whole file.
-        return tensors[f"{number:06d}.{name}"].clone().numpy()
-
-    if origin not in ("observed", "imagined"):
-        raise ValueError(f"segment {number} is {origin!r}; accepted: observed, imagined")
-    latents = tensors[f"{number:06d}.latents"].clone()
-    return Segment(
-        Latents(latents if device is None else latents.to(device)),
-        array("poses"), array("times"), origin, array("thumbnails"),
-        Sightings(*(array(f"sightings.{name}") for name in ("frame", "direction", "colour"))),
-    )  # fmt: skip
 
 
 def _sync(path: Path) -> None:
