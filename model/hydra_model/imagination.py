@@ -104,6 +104,7 @@ class Imagination:
         batch: most candidates in one batch; may be changed between slices. Where the device's
             memory does not suffice it is halved, with a warning.
         on_chunk: gets what each chunk added to each of its batch's candidates.
+        members: the pairs (path, sample) to imagine; by default each path with each sample.
 
     A batch's products are rounded otherwise than those of a single candidate, so frames may
     differ from ``World.step``'s by a few levels; with ``batch`` 1 they are the same.
@@ -120,6 +121,7 @@ class Imagination:
         chunk_frames: int | None = None,
         batch: int = 16,
         on_chunk: Callable[[list[Imagined]], None] | None = None,
+        members: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         if not paths:
             raise ValueError("there are no candidate paths; at least one is needed")
@@ -130,11 +132,13 @@ class Imagination:
             )
         longest = chunk_frames or world.max_chunk_frames
         checked = [check_poses(path, f"path {i}") for i, path in enumerate(paths)]
+        if members is None:
+            members = all_members(len(checked), samples)
         self.state = state
         self.batch = batch
         self.widest = 0  # candidates in the largest batch so far
         self.frames_done = 0
-        self.frames_total = samples * sum(len(path) for path in checked)
+        self.frames_total = sum(len(checked[candidate]) for candidate, _ in members)
         self.seconds = {"context": 0.0, "sampling": 0.0, "decoding": 0.0}
         self._world = world
         self._on_chunk = on_chunk
@@ -143,11 +147,11 @@ class Imagination:
                 candidate=candidate,
                 sample=sample,
                 state=dataclasses.replace(state, seed=derived_seed(state.seed, sample)),
-                poses=path,
-                lengths=chunk_lengths(len(path), longest),
-                wanted=wanted_frames(len(path), every),
+                poses=checked[candidate],
+                lengths=chunk_lengths(len(checked[candidate]), longest),
+                wanted=wanted_frames(len(checked[candidate]), every),
             )
-            for sample, (candidate, path) in itertools.product(range(samples), enumerate(checked))
+            for candidate, sample in members
         ]
 
     def results(self) -> list[Imagined]:
@@ -227,7 +231,7 @@ class Imagination:
         # On a CPU a batch only falls out of the caches; a GPU decodes it at once.
         together = len(batch) if world.device.type == "cuda" else 1
         for first in range(0, len(batch), together):
-            stream = world.autoencoder.decode_stream(latents[first : first + together])
+            stream = world.decoder.decode_stream(latents[first : first + together])
             while True:
                 with self._timed("decoding"):
                     video = next(stream, None)
@@ -311,7 +315,7 @@ def imagine(
 def last_frames(world: World, state: State) -> Frames:
     """Return the frames uint8 ``[T, H, W, 3]`` of the last clip that a state remembers, decoded."""
     latents = state.memory.segments[-1].latents.read()[None].to(world.device)
-    stream = world.autoencoder.decode_stream(latents)
+    stream = world.decoder.decode_stream(latents)
     return np.concatenate([video_to_frames(video) for video in stream])
 
 
@@ -321,6 +325,11 @@ def derived_seed(seed: int, sample: int) -> int:
         return seed
     words = np.random.SeedSequence([seed & (2**64 - 1), sample]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))  # fits wherever a seed may be entered
+
+
+def all_members(paths: int, samples: int) -> list[tuple[int, int]]:
+    """Return every pair (path, sample) in the order in which they are imagined."""
+    return [(path, sample) for sample in range(samples) for path in range(paths)]
 
 
 def wanted_frames(count: int, every: int) -> npt.NDArray[np.int64]:
