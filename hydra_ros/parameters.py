@@ -85,6 +85,13 @@ class Settings:
         choices=("auto", "cpu"),
         read_only=True,
     )
+    tiny_decoder: str = parameter(
+        "",
+        """File of a small decoder that makes the pictures instead of the autoencoder's: TAEHV for
+        Wan 2.1 (taew2_1.pth or .safetensors), for the released model only. Faster and blurrier.
+        Empty: none.""",
+        read_only=True,
+    )
     autostart: bool = parameter(
         True,
         """Configure and activate by itself when the node starts; false leaves the transitions

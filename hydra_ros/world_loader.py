@@ -28,6 +28,7 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
     sampler = sampler_preset(settings.sampler_preset, load_config(folder).sampler)
     if settings.sampler_steps:
         sampler = dataclasses.replace(sampler, steps=settings.sampler_steps)
+    tiny = settings.tiny_decoder
     return World.load(
         folder,
         device=settings.device,
@@ -37,6 +38,7 @@ def load_world(settings: Settings, progress: Callable[..., None]) -> Any:
         acceleration=settings.acceleration,
         gpus=settings.gpus,
         text_encoder_device=settings.text_encoder_device,
+        tiny_decoder=Path(tiny).expanduser() if tiny else None,
         memory=MemorySettings(policy=settings.memory_policy, limits=_limits(settings)),
         progress=progress,
     )

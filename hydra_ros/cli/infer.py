@@ -52,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sampler-preset", default="exact", help="exact, balanced, fast or few_step"
     )
     model.add_argument("--guidance", type=float, help="guidance scale (likewise)")
+    model.add_argument(
+        "--tiny-decoder", type=Path,
+        help="TAEHV file for Wan 2.1 that decodes instead of the autoencoder: faster, blurrier",
+    )  # fmt: skip
     model.add_argument("--seed", type=int, default=0, help="seed of the noise")
     model.add_argument("--frames", type=int, help="frames to predict (as many as have poses)")
 
@@ -134,7 +138,8 @@ def _load_world(
     report.stage(f"Loading the model {config.name!r}")
     world = World.load(
         options.model, device=options.device, dtype=options.dtype, seed=options.seed,
-        sampler=sampler, progress=lambda *_: report.update(),
+        sampler=sampler, tiny_decoder=options.tiny_decoder,
+        progress=lambda *_: report.update(),
     )  # fmt: skip
     if config.name == "default":
         report.say(f"Note: {POOR}.")

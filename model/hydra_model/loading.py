@@ -12,13 +12,19 @@ import torch
 from torch import Tensor
 
 from hydra_model.autoencoder import fastest_dtype
-from hydra_model.checkpoints import load_config, load_transformer, open_text_encoder
+from hydra_model.checkpoints import (
+    load_config,
+    load_tiny_decoder,
+    load_transformer,
+    open_text_encoder,
+)
 from hydra_model.config import ModelConfig
 from hydra_model.cpu_blocks import use_cpu_blocks
 from hydra_model.fast.acceleration import Acceleration, acceleration_preset
 from hydra_model.fast.engine import Engine, accelerate
 from hydra_model.fast.team import lead
 from hydra_model.text import TextEncoder
+from hydra_model.tiny_decoder import TinyDecoder, check_latent_space
 from hydra_model.transformer import Transformer
 
 logger = logging.getLogger(__name__)
@@ -94,6 +100,14 @@ class FolderEngine:
         config = load_config(self.folder)
         model = load_transformer(self.folder, config, dtype=self.dtype, device=device)
         return Engine(model.requires_grad_(False).eval(), self.switches)
+
+
+def open_tiny_decoder(
+    path: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> TinyDecoder:
+    """Return the decoder of a TAEHV file for a model; ``ValueError`` where it has other latents."""
+    check_latent_space(config.autoencoder, config.name)
+    return load_tiny_decoder(path, device=device).prepare(device, dtype)
 
 
 def prompt_embedder(

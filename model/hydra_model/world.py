@@ -18,7 +18,13 @@ from hydra_model.checkpoints import load_autoencoder, load_config, load_transfor
 from hydra_model.clips import check_clip, check_times
 from hydra_model.conditioning import chunk_noise
 from hydra_model.config import ModelConfig, SamplerConfig
-from hydra_model.loading import choose_device, choose_dtype, prompt_embedder, speed_up
+from hydra_model.loading import (
+    choose_device,
+    choose_dtype,
+    open_tiny_decoder,
+    prompt_embedder,
+    speed_up,
+)
 from hydra_model.memory import MemoryBank, MemorySettings
 from hydra_model.resources import weights_folder
 from hydra_model.retrieval import retrieval_matrix
@@ -29,6 +35,7 @@ from hydra_model.selection import Selection
 from hydra_model.state import State, check_fov_x
 from hydra_model.state_files import load_state, save_state
 from hydra_model.timings import Clock
+from hydra_model.tiny_decoder import VideoDecoder
 from hydra_model.transformer import Transformer
 from hydra_model.world_model import Frames, Poses, WorldModel
 
@@ -70,11 +77,12 @@ class World(WorldModel):
         embed_prompt: Callable[[str], Tensor] | None = None,
         sampler: SamplerConfig | None = None,
         memory: MemorySettings | None = None,
+        decoder: VideoDecoder | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
             config, autoencoder, transformer,
-            embed_prompt=embed_prompt, sampler=sampler, memory=memory,
+            embed_prompt=embed_prompt, sampler=sampler, memory=memory, decoder=decoder,
         )  # fmt: skip
         self._seed = seed
         self._state: State | None = None
@@ -92,6 +100,7 @@ class World(WorldModel):
         acceleration: str = "auto",
         gpus: int = 1,
         text_encoder_device: str = "auto",
+        tiny_decoder: str | Path | None = None,
         memory: MemorySettings | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> World:
@@ -102,9 +111,10 @@ class World(WorldModel):
         ``SAMPLER_PRESETS`` and changes ``sampler``, by default the model's own;
         ``acceleration``, one of ``ACCELERATIONS``, is how the transformer runs ("fp8" rounds more),
         on ``gpus`` of the host. ``text_encoder_device`` "cpu" keeps the text encoder, which is
-        loaded for new prompts only, off the GPU.
+        loaded for new prompts only, off the GPU. ``tiny_decoder`` is a TAEHV file for Wan 2.1,
+        whose decoder then makes the pictures.
         ``progress(what, share)`` is called as parts are ready. Raises ``CheckpointError`` for
-        unusable weights.
+        unusable weights, and ``ValueError`` for a decoder of other latents.
         """
         report = progress or (lambda what, share: None)
         folder = weights_folder() if str(model) == "default" else Path(model)
@@ -115,6 +125,9 @@ class World(WorldModel):
         sampler = choose_sampler(sampler_preset, sampler or config.sampler)
         report("autoencoder", 0.05)
         autoencoder = load_autoencoder(folder, config, device=place).prepare(place, number)
+        decoder = None if tiny_decoder is None else open_tiny_decoder(
+            Path(tiny_decoder), config, place, number
+        )  # fmt: skip
         report("transformer", 0.2)
         transformer = load_transformer(folder, config, dtype=number, device=place)
         transformer.requires_grad_(False).eval()
@@ -125,7 +138,7 @@ class World(WorldModel):
         embed_prompt = prompt_embedder(folder, config, text_place)
         return cls(
             config, autoencoder, transformer, embed_prompt=embed_prompt,
-            sampler=sampler, memory=memory, seed=seed,
+            sampler=sampler, memory=memory, decoder=decoder, seed=seed,
         )  # fmt: skip
 
     @property
@@ -255,7 +268,7 @@ class World(WorldModel):
             )
         pieces: list[Frames] = []
         done = 0
-        for video in self.autoencoder.decode_stream(latents):
+        for video in self.decoder.decode_stream(latents):
             check()
             piece = video_to_frames(video)
             if not pieces:

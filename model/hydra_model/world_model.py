@@ -20,6 +20,7 @@ from hydra_model.memory import Context, Latents, MemorySettings, MemoryUsage, Or
 from hydra_model.selection import Selection, check_policy, default_policy, select
 from hydra_model.state import State
 from hydra_model.thumbnails import make_thumbnails
+from hydra_model.tiny_decoder import VideoDecoder
 from hydra_model.transformer import Conditioning, Transformer
 
 Frames = npt.NDArray[np.uint8]
@@ -30,7 +31,8 @@ class WorldModel:
     """Autoencoder, transformer, prompts and memory settings: the pieces of a step.
 
     Nothing here depends on a live state, so rollouts from any state use them too. ``store``
-    keeps the latents of all states within the limits of memory.
+    keeps the latents of all states within the limits of memory. ``decoder`` makes the pictures of
+    latents: the autoencoder, unless another is given.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class WorldModel:
         embed_prompt: Callable[[str], Tensor] | None = None,
         sampler: SamplerConfig | None = None,
         memory: MemorySettings | None = None,
+        decoder: VideoDecoder | None = None,
     ) -> None:
         memory = memory or MemorySettings()
         self.config = config
         self.sampler = sampler or config.sampler
         self.autoencoder = autoencoder
+        self.decoder: VideoDecoder = decoder or autoencoder
         self.transformer = transformer
         self.memory_policy = memory.policy
         self.store = LatentStore(memory.limits)

@@ -11,6 +11,7 @@ from hydra_model.checkpoints.folder import (
     save_model_folder,
 )
 from hydra_model.checkpoints.upstream import (
+    load_tiny_decoder,
     load_upstream_autoencoder,
     load_upstream_text_model,
     load_upstream_transformer,
@@ -22,6 +23,7 @@ __all__ = [
     "convert",
     "load_autoencoder",
     "load_config",
+    "load_tiny_decoder",
     "load_transformer",
     "load_upstream_autoencoder",
     "load_upstream_text_model",

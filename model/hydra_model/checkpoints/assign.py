@@ -25,6 +25,7 @@ KINDS = (
         "the Wan base transformer (diffusion_pytorch_model.safetensors)",
     ),
     ("decoder.middle.0.residual.0.gamma", "the Wan autoencoder (Wan2.1_VAE.pth)"),
+    ("decoder.3.conv.0.weight", "a TAEHV decoder (taew2_1.pth)"),
     ("token_embedding.weight", "the umT5 encoder (models_t5_umt5-xxl-enc-bf16.pth)"),
     ("blocks.0.self_attention.query.weight", "a hydra_ros transformer (transformer.safetensors)"),
     ("wan.decoder.conv_in.weight", "a hydra_ros autoencoder (autoencoder.safetensors)"),

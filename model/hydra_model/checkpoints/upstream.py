@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading the released files (HyDRA, the Wan base, its autoencoder, umT5), strictly."""
+"""Loading the released files (HyDRA, the Wan base, autoencoders, umT5), strictly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from hydra_model.checkpoints.files import read_tensors
 from hydra_model.checkpoints.upstream_names import (
     autoencoder_names,
     text_names,
+    tiny_decoder_names,
     transformer_names,
     wan_base_names,
 )
 from hydra_model.config import AutoencoderConfig, TextConfig, TransformerConfig
 from hydra_model.text import build_text_model
+from hydra_model.tiny_decoder import TinyDecoder
 from hydra_model.transformer import Transformer
 
 Device = torch.device | str
@@ -77,6 +79,23 @@ def load_upstream_autoencoder(
     model = on_meta(lambda: Autoencoder(config))
     names = autoencoder_names(model.state_dict(), config.num_res_blocks)
     return assign(model, read_tensors(Path(path)), names, Path(path), dtype=dtype, device=device)
+
+
+def load_tiny_decoder(
+    path: str | Path,
+    *,
+    dtype: Precision = None,
+    device: Device = "cpu",
+) -> TinyDecoder:
+    """Load ``taew2_1.pth`` or ``.safetensors``; a wrong tensor is a ``CheckpointError``.
+
+    The file holds an encoder too, which is not used: its tensors are left unread.
+    """
+    model = on_meta(TinyDecoder)
+    names = tiny_decoder_names(model.state_dict())
+    tensors = read_tensors(Path(path))
+    decoder = {name: own for name, own in tensors.items() if not name.startswith("encoder.")}
+    return assign(model, decoder, names, Path(path), dtype=dtype, device=device)
 
 
 def load_upstream_text_model(

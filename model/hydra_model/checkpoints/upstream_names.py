@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+Replace = Callable[[re.Match[str]], str]
 
 # Our module -> the released one; a module that no rule matches has the same name in both.
 TRANSFORMER_RULES = (
@@ -57,6 +59,20 @@ AUTOENCODER_BLOCK = {
     "conv_shortcut": "shortcut",
 }
 
+# The layers of the tiny decoder are numbered through; six make a level, three lead there.
+TINY_DECODER_RULES: tuple[tuple[str, Replace], ...] = (
+    (r"conv_in", lambda match: "decoder.1"),
+    (
+        r"levels\.(\d)\.blocks\.(\d)\.conv(\d)",
+        lambda match: (
+            f"decoder.{3 + 6 * int(match[1]) + int(match[2])}.conv.{2 * int(match[3]) - 2}"
+        ),
+    ),
+    (r"levels\.(\d)\.grow", lambda match: f"decoder.{7 + 6 * int(match[1])}.conv"),
+    (r"levels\.(\d)\.conv", lambda match: f"decoder.{8 + 6 * int(match[1])}"),
+    (r"conv_out", lambda match: "decoder.22"),
+)
+
 
 def transformer_names(ours: Iterable[str]) -> dict[str, str]:
     """Return our parameter -> the one in ``hydra.ckpt``."""
@@ -83,6 +99,11 @@ def autoencoder_names(ours: Iterable[str], num_res_blocks: int) -> dict[str, str
     return {name: _autoencoder_name(name, num_res_blocks + 2) for name in ours}
 
 
+def tiny_decoder_names(ours: Iterable[str]) -> dict[str, str]:
+    """Return our parameter -> the one in ``taew2_1.pth``, whose encoder's are left out."""
+    return {name: _rename(TINY_DECODER_RULES, name) for name in ours}
+
+
 def _autoencoder_name(name: str, blocks_per_level: int) -> str:
     block = re.match(r"wan\.(encoder|decoder)\.(mid|down|up)_blocks?\.", name)
     if block is None:
@@ -105,10 +126,11 @@ def _autoencoder_name(name: str, blocks_per_level: int) -> str:
     return f"{coder}.{place}.{AUTOENCODER_BLOCK.get(module, module)}.{leaf}"
 
 
-def _rename(rules: Iterable[tuple[str, str]], name: str) -> str:
+def _rename(rules: Iterable[tuple[str, str | Replace]], name: str) -> str:
     module, dot, leaf = name.rpartition(".")
     for pattern, replacement in rules:
         match = re.fullmatch(pattern, module)
         if match:
-            return match.expand(replacement) + dot + leaf
+            own = replacement(match) if callable(replacement) else match.expand(replacement)
+            return own + dot + leaf
     return name

@@ -4,6 +4,7 @@
 import json
 
 import miniature
+import published_tiny_decoder
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import (
     CheckpointError,
+    load_tiny_decoder,
     load_upstream_autoencoder,
     load_upstream_text_model,
     load_upstream_transformer,
@@ -189,3 +191,43 @@ def test_hydra_in_place_of_the_wan_base_is_recognised(tmp_path):
     message = "this looks like HyDRA's transformer .*, not the Wan base transformer"
     with pytest.raises(CheckpointError, match=message):
         load_wan_base(path, CONFIG.transformer)
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file])
+def test_the_tiny_decoder_is_read_from_both_formats_and_its_encoder_left_out(tmp_path, save):
+    tensors = published_tiny_decoder.tensors()
+    save(tensors, tmp_path / "taew2_1")
+    model = load_tiny_decoder(tmp_path / "taew2_1")
+    for parameter, name in (
+        (model.conv_in.bias, "decoder.1.bias"),
+        (model.levels[0].blocks[2].conv1.weight, "decoder.5.conv.0.weight"),
+        (model.levels[1].blocks[0].conv3.bias, "decoder.9.conv.4.bias"),
+        (model.levels[1].grow.weight, "decoder.13.conv.weight"),
+        (model.levels[2].conv.weight, "decoder.20.weight"),
+        (model.conv_out.weight, "decoder.22.weight"),
+    ):
+        assert torch.equal(parameter, tensors[name]), name
+    named = sum(name.startswith("decoder.") for name in tensors)
+    assert len(model.state_dict()) == named
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: without(t, "decoder.7.conv.weight"), "1 tensor missing, first decoder.7.conv"),
+        (
+            lambda t: t | {"decoder.23.bias": torch.zeros(3)},
+            "1 tensor too many, first decoder.23.bias",
+        ),
+        (
+            lambda t: t | {"decoder.1.weight": torch.zeros(256, 48, 3, 3)},
+            r"first decoder.1.weight \(\[256, 48, 3, 3\], expected \[256, 16, 3, 3\]\)",
+        ),
+        (lambda t: miniature.autoencoder_tensors(), "this looks like the Wan autoencoder"),
+    ],
+)
+def test_a_tiny_decoder_that_does_not_fit_is_refused_with_the_tensor(tmp_path, change, message):
+    path = tmp_path / "taew2_1.pth"
+    torch.save(change(published_tiny_decoder.tensors()), path)
+    with pytest.raises(CheckpointError, match=message):
+        load_tiny_decoder(path)

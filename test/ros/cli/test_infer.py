@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import published_tiny_decoder
 import pytest
 
 import small_models
@@ -63,6 +64,25 @@ def test_side_by_side_is_as_long_as_the_longer_one(model, examples, tmp_path):
     assert infer(*arguments, "--side-by-side") == 0
     frames, _ = read_video(tmp_path / "1_prediction.mp4")
     assert len(frames) == 17 and frames.shape[2] > 2 * 480
+
+
+def test_a_tiny_decoder_shows_the_same_prediction(examples, tmp_path):
+    file = published_tiny_decoder.write_world(tmp_path)
+    own = ("--examples", examples, "--model", tmp_path / "model", "--frames", 5, "--plain")
+    for name, more in (("plain", ()), ("tiny", ("--tiny-decoder", file))):
+        assert infer(*own, "--output", tmp_path / name, *more) == 0
+    plain, tiny = (
+        read_video(tmp_path / name / "1_prediction.mp4")[0] for name in ("plain", "tiny")
+    )
+    assert tiny.shape == plain.shape == (17 + 5, 48, 80, 3)
+    assert np.array_equal(tiny[0], plain[0])  # the context
+    assert not np.array_equal(tiny[-1], plain[-1])
+
+
+def test_a_tiny_decoder_for_other_latents_is_refused(model, examples, tmp_path, capsys):
+    file = published_tiny_decoder.write_world(tmp_path)
+    assert infer("--examples", examples, "--model", model, "--tiny-decoder", file) == 2
+    assert "decodes the latents of Wan 2.1" in capsys.readouterr().err
 
 
 def test_one_bad_example_does_not_stop_the_others(model, examples, tmp_path, capsys):
