@@ -22,7 +22,7 @@ from hydra_model.evaluation.metrics import masked_psnr, psnr
 from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
 from hydra_model.memory import MemorySettings
 from hydra_model.procedural.episodes import sample_worlds
-from hydra_model.procedural.renderer import render, render_core
+from hydra_model.procedural.renderer import choose_core, render
 from hydra_model.resources import weights_folder
 from hydra_model.world import World
 
@@ -39,7 +39,7 @@ def measure(world: World, seed: int, chunks: int, chunk_frames: int, supersample
         poses = drawn.trajectories.poses(times)
         frames, ids = render(
             drawn.scenes, poses, times, video.height, video.width, video.fov_x,
-            supersample=supersample, core=render_core if world.device.type == "cuda" else None,
+            supersample=supersample, core=choose_core(world.device, compiled=False),
         )  # fmt: skip
         return frames[0], ids[0], poses[0].cpu().numpy()
 

@@ -20,7 +20,7 @@ from benchmarks.revisit.episodes import FAMILIES, GAPS, make_episodes
 from benchmarks.revisit.report import markdown, write
 from benchmarks.revisit.truth import render_truth
 from hydra_model.checkpoints import load_config
-from hydra_model.procedural.renderer import render_core
+from hydra_model.procedural.renderer import choose_core
 from hydra_model.resources import weights_folder
 from hydra_model.world import World
 
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     rendering: dict[str, Any] = {
         "supersample": 1 if options.quick or options.coverage_only else 2,
         "device": device,
-        "core": render_core if device.startswith("cuda") else None,
+        "core": choose_core(device, compiled=False),
     }
     if options.coverage_only:
         rendering |= {"size": _SMALL, "every_frame": False}

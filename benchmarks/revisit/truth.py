@@ -16,8 +16,9 @@ from hydra_model.evaluation.reference_motion import Camera
 from hydra_model.evaluation.revisits import back_after_absence, sampled_pixels, visibility
 from hydra_model.evaluation.subjects import subject_truth
 from hydra_model.evaluation.worlds import WorldBatch
+from hydra_model.procedural.cores import Core
 from hydra_model.procedural.motion import MAX_SUBJECTS
-from hydra_model.procedural.renderer import Core, render
+from hydra_model.procedural.renderer import render
 
 Mask = npt.NDArray[np.bool_]
 Pictures = npt.NDArray[np.uint8]

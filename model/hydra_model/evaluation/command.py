@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", default=None, help="one camera family instead of the mix")
     parser.add_argument(
         "--renderer", choices=("auto", "pieces", "whole", "compiled"), default="auto",
-        help="how worlds are rendered; auto is whole on a GPU and in pieces on a CPU; compiling "
-        "takes a minute and pays from thousands of worlds on",
+        help="how worlds are rendered; auto is one fused kernel on a GPU (whole without Triton), "
+        "in pieces on a CPU; compiling takes a minute and pays from thousands of worlds on",
     )  # fmt: skip
     parser.add_argument("--shown", type=int, default=8, help="worlds on the picture sheets")
     parser.add_argument("--output", type=Path, default=Path("evaluation"), help="folder to write")
@@ -73,7 +73,8 @@ def run(options: argparse.Namespace) -> int:
     from hydra_model.evaluation.predictors import ModelPredictor, load_model, untrained_model
     from hydra_model.evaluation.procedural import evaluate, evaluation_seeds, model_predictors
     from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
-    from hydra_model.procedural.renderer import compile_core, render_core
+    from hydra_model.procedural.cores import compile_core, render_core, render_pieces
+    from hydra_model.procedural.renderer import choose_core
     from hydra_model.procedural.trajectories import family_index
 
     if options.family is not None:
@@ -93,10 +94,12 @@ def run(options: argparse.Namespace) -> int:
         other = load_model(also, device)
         count = other.config.sampler.steps
         predictors.append(ModelPredictor(f"{Path(also).name}, {count} steps", other, count))
-    renderer = options.renderer
-    if renderer == "auto":
-        renderer = "whole" if device.startswith("cuda") else "pieces"
-    cores = {"pieces": lambda: None, "whole": lambda: render_core, "compiled": compile_core}
+    cores = {
+        "auto": lambda: choose_core(device, compiled=False),
+        "pieces": lambda: render_pieces,
+        "whole": lambda: render_core,
+        "compiled": compile_core,
+    }
     evaluation = evaluate(
         seeds,
         model.config,
@@ -105,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
         batch=min(options.batch, len(seeds)),
         device=device,
         family=options.family,
-        core=cores[renderer](),
+        core=cores[options.renderer](),
         shown=options.shown,
         on_batch=_progress,
     )

@@ -32,7 +32,7 @@ from hydra_model.evaluation.scores import (
     world_records,
 )
 from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START, WorldBatch, make_batches
-from hydra_model.procedural.renderer import Core
+from hydra_model.procedural.cores import Core
 from hydra_model.sampler_presets import sampler_preset
 
 TRUTH = "truth"

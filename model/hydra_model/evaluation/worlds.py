@@ -13,9 +13,10 @@ from hydra_model.config import ModelConfig
 from hydra_model.evaluation.reference_motion import Camera
 from hydra_model.evaluation.revisits import revisited
 from hydra_model.evaluation.subjects import SubjectTruth, subject_truth
+from hydra_model.procedural.cores import Core
 from hydra_model.procedural.episodes import sample_worlds
 from hydra_model.procedural.motion import MAX_SUBJECTS
-from hydra_model.procedural.renderer import Core, render
+from hydra_model.procedural.renderer import render
 from hydra_model.procedural.scenes import Scenes
 
 # Worlds of seeds from here on are never trained on; training draws its seeds below.
@@ -68,8 +69,7 @@ def make_batches(
 ) -> Iterator[WorldBatch]:
     """Render worlds in batches; each has the camera family that training would give its seed.
 
-    ``core`` is None to render in small pieces (best on a CPU), ``render_core`` to render many
-    frames at once (best on a GPU), or what ``compile_core`` returned.
+    ``core`` is how, see ``procedural.renderer.render``.
     """
     for start in range(0, len(seeds), batch):
         yield _make_batch(list(seeds[start : start + batch]), config, device, family, core)

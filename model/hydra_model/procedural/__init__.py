@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural worlds: endless training data, and ground truth for any camera path."""
+"""Procedural worlds: endless training data, and ground truth for any camera path.
+
+``scenes``, ``motion`` and ``trajectories`` draw what a seed holds; ``visibility`` and ``shading``
+say how it looks, ray by ray; ``cores`` runs them eagerly or compiled, ``triton_renderer`` says the
+same in one kernel for GPUs; ``renderer`` and ``episodes`` are what others call.
+"""
 
 from hydra_model.procedural.episodes import (
     Episode,
@@ -11,7 +16,7 @@ from hydra_model.procedural.episodes import (
     sample_training_batch,
     sample_worlds,
 )
-from hydra_model.procedural.renderer import compile_core, render
+from hydra_model.procedural.renderer import choose_core, render
 from hydra_model.procedural.trajectories import FAMILIES
 
 __all__ = [
@@ -19,7 +24,7 @@ __all__ = [
     "Episode",
     "Reentry",
     "Worlds",
-    "compile_core",
+    "choose_core",
     "episode",
     "reentry_events",
     "render",

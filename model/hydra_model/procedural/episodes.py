@@ -14,8 +14,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from hydra_model.procedural.cores import Core
 from hydra_model.procedural.random import as_seeds
-from hydra_model.procedural.renderer import Core, render
+from hydra_model.procedural.renderer import render
 from hydra_model.procedural.scenes import Scenes, sample_scenes
 from hydra_model.procedural.tensors import TensorBatch
 from hydra_model.procedural.trajectories import (
@@ -68,9 +69,9 @@ def render_worlds(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Render worlds along their own camera paths at times [T] or [B, T] (seconds).
 
-    ``renderer`` is what ``compile_core`` returned, or None to run eagerly. Returns frames uint8
-    [B, T, H, W, 3], optical camera-to-world poses float32 [B, T, 4, 4], subject ids uint8
-    [B, T, H, W].
+    ``renderer`` is what ``choose_core`` returned, or None for what needs no preparation. Returns
+    frames uint8 [B, T, H, W, 3], optical camera-to-world poses float32 [B, T, 4, 4], subject ids
+    uint8 [B, T, H, W].
     """
     poses = worlds.trajectories.poses(times)
     frames, subject_ids = render(

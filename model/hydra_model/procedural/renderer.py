@@ -3,32 +3,26 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import logging
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from hydra_model.procedural.scenes import Scenes
-from hydra_model.procedural.shading import Looks, shade, shade_under_block, shade_under_subject
-from hydra_model.procedural.visibility import (
-    FIRST_BLOCK,
-    Geometry,
-    Rays,
-    ground_or_sky,
-    make_rays,
-    take_block,
-    take_subject,
-)
+from hydra_model.procedural.cores import Core, compile_core, render_core, render_pieces
+from hydra_model.procedural.random import as_seeds
+from hydra_model.procedural.scenes import Scenes, sample_scenes
+from hydra_model.procedural.shading import Looks
+from hydra_model.procedural.trajectories import optical_poses
+from hydra_model.procedural.visibility import Geometry
 
-# What ``Core`` does, for images small enough to be held at once; see ``render_core``.
-Core = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
+logger = logging.getLogger(__name__)
+
+TOLERATED = 0.01  # share of pixels at edges that renderers may draw differently
 _HIDDEN = 1e6  # metres away: farther than any ray goes
-# Rays that eager mode holds at once: they fit the cache, and PyTorch does not split so few among
-# threads, whose waiting for each other costs far more than it gains on a busy machine.
-_EAGER_RAYS = 1 << 15
 
 
 def render(
@@ -47,8 +41,9 @@ def render(
 
     ``camera_to_world`` [B, T, 4, 4] is the optical frame (x right, y down, z forward) in metres,
     ``times`` [B, T] or [T] in seconds, ``fov_x`` in radians. Each pixel is the mean of
-    ``supersample`` squared rays. ``core`` is None to run eagerly in small pieces, or what
-    ``compile_core`` returned.
+    ``supersample`` squared rays. ``core`` is None for the best that needs no preparation: the
+    fused kernel on a GPU where Triton is there, else eager in small pieces; or ``render_core``, or
+    what ``choose_core`` or ``compile_core`` returned.
 
     Returns frames uint8 [B, T, H, W, 3] RGB; subject ids uint8 [B, T, H, W], 0 for none or 1..S
     for the subject that the ray through the pixel's centre meets first; and, if asked for, the
@@ -71,119 +66,63 @@ def render(
     camera = camera_to_world.to(torch.float32).flatten(0, 1)
     focal = width / 2 / math.tan(fov_x / 2)
 
-    if core is not None:
-        shaded = core(camera, geometry, looks, height, width, focal, supersample, (0, height))
-        *colors, subject_ids, depth = _pixels(shaded, width, supersample)
-        frames = torch.stack(colors, -1)
-    else:
-        total = batch * steps
-        frames = torch.empty(total, height, width, 3, dtype=torch.uint8, device=camera.device)
-        subject_ids = frames.new_empty(total, height, width)
-        depth = camera.new_empty(total, height, width)
-        for at, rows in _pieces(total, height, width * supersample**2):
-            shaded = render_core(
-                camera[at],
-                Geometry(*(value[at] for value in geometry)),
-                Looks(*(value[at] for value in looks)),
-                height, width, focal, supersample, rows,
-            )  # fmt: skip
-            *colors, subject_ids[at, slice(*rows)], depth[at, slice(*rows)] = _pixels(
-                shaded, width, supersample
-            )
-            for channel, color in enumerate(colors):
-                frames[at, slice(*rows), :, channel] = color
-    frames, subject_ids, depth = (
-        x.unflatten(0, (batch, steps)) for x in (frames, subject_ids, depth)
-    )
+    if core is None:
+        core = fused_core(str(camera.device)) or render_pieces
+    images = core(camera, geometry, looks, height, width, focal, supersample)
+    frames, subject_ids, depth = (image.unflatten(0, (batch, steps)) for image in images)
     return (frames, subject_ids, depth) if with_depth else (frames, subject_ids)
 
 
-def ground_points(rays: Rays, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where rays end, x and y [F, P], and a light of 1 everywhere."""
-    x = rays.ox + depth * rays.dx
-    return x, rays.oy + depth * rays.dy, torch.ones_like(x)
+def choose_core(device: torch.device | str, *, compiled: bool = True) -> Core | None:
+    """Return the core to render many images with, for ``render``.
 
-
-def shade_bytes(*inputs: Any) -> tuple[Tensor, ...]:
-    """``shade`` as uint8."""
-    return tuple((c.clamp(0, 1) * 255 + 0.5).to(torch.uint8) for c in shade(*inputs))
-
-
-class Kernels(NamedTuple):
-    """The renderer's element-wise pieces: as written, or compiled."""
-
-    make_rays: Callable[..., Any] = make_rays
-    ground_or_sky: Callable[..., Any] = ground_or_sky
-    take_block: Callable[..., Any] = take_block
-    take_subject: Callable[..., Any] = take_subject
-    ground_points: Callable[..., Any] = ground_points
-    shade_under_block: Callable[..., Any] = shade_under_block
-    shade_under_subject: Callable[..., Any] = shade_under_subject
-    shade: Callable[..., Any] = shade_bytes
-
-
-def render_core(
-    camera_to_world: Tensor,
-    geometry: Geometry,
-    looks: Looks,
-    height: int,
-    width: int,
-    focal: float,
-    supersample: int,
-    rows: tuple[int, int],
-    kernels: Kernels = Kernels(),  # noqa: B008 - immutable
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Shade every ray of some rows, primitive by primitive.
-
-    ``camera_to_world`` is [F, 4, 4] float32, ``rows`` the first row and one past the last. Returns
-    red, green and blue uint8 [F, P] of the image that is ``supersample`` times finer, and of the
-    rays through the pixels' centres the subject ids uint8 and the depth float32, both [F, Q].
+    None (in pieces) on a CPU, the fused kernel on a GPU. Where that does not run, it is the
+    compiled pieces, which take a minute to prepare, or those as they are if not ``compiled``.
     """
-    blocks = [block.contiguous() for block in geometry.blocks.unbind(1)]
-    subjects = [subject.contiguous() for subject in geometry.subjects.unbind(1)]
-    first_subject = FIRST_BLOCK + len(blocks)
-    # Tensors, not Python numbers: one kernel has to serve all of them.
-    numbers = torch.arange(first_subject + 2 * len(subjects), device=camera_to_world.device)
-    number = [n.clone() for n in numbers.to(torch.int32).unbind()]
-
-    def first_surface(rays: Rays) -> tuple[Tensor, Tensor]:
-        depth, surface = kernels.ground_or_sky(rays)
-        for i, block in enumerate(blocks):
-            depth, surface = kernels.take_block(
-                rays, block, number[FIRST_BLOCK + i], depth, surface
-            )
-        for i, subject in enumerate(subjects):
-            own = number[first_subject + 2 * i]
-            depth, surface = kernels.take_subject(rays, subject, own, depth, surface)
-        return depth, surface
-
-    rays = kernels.make_rays(camera_to_world, height, width, focal, supersample, rows)
-    depth, surface = first_surface(rays)
-    x, y, shadow = kernels.ground_points(rays, depth)
-    for subject in subjects:
-        shadow = kernels.shade_under_subject(x, y, subject, shadow)
-    for block in blocks:
-        shadow = kernels.shade_under_block(x, y, block, shadow)
-    pixel = 1 / (focal * supersample)
-    red, green, blue = kernels.shade(rays, depth, surface, shadow, geometry, looks, pixel)
-    if supersample > 1:
-        rays = kernels.make_rays(camera_to_world, height, width, focal, 1, rows)
-        depth, surface = first_surface(rays)
-    ids = (torch.div(surface - first_subject, 2, rounding_mode="floor") + 1).clamp(min=0)
-    return red, green, blue, ids.to(torch.uint8), depth
+    if torch.device(device).type != "cuda":
+        return None
+    return fused_core(str(device)) or (compile_core() if compiled else render_core)
 
 
-def compile_core(**options: Any) -> Core:
-    """Compile the pieces of ``render_core`` for fixed shapes; ``options`` go to the backend.
+@functools.cache
+def fused_core(device: str) -> Core | None:
+    """Return the fused kernel where Triton is there and it draws what the eager renderer does."""
+    if torch.device(device).type != "cuda" or importlib.util.find_spec("triton") is None:
+        return None
+    try:
+        from hydra_model.procedural.triton_renderer import render_fused
 
-    The default limits would cut the shading into many kernels that write their intermediates
-    to memory, so they are raised.
+        off = differing(render_fused, device)
+    except Exception as error:  # compilers fail in their own ways; there are other renderers
+        logger.warning("the fused renderer does not run here: %s", error)
+        return None
+    if off > TOLERATED:
+        logger.warning("the fused renderer is left out: a share of %.2g of the pixels is off", off)
+        return None
+    return render_fused
+
+
+def differing(
+    core: Core, device: torch.device | str, *, seeds: Iterable[int] = range(4), height: int = 24,
+    width: int = 40, supersample: int = 2,
+) -> float:  # fmt: skip
+    """Return the share of pixels that ``core`` and the eager renderer draw differently.
+
+    Differently is another subject, or a colour that is off by more than the last bit. Rays along
+    an edge may fall on either side of it, so a few always do.
     """
-    limits = {"max_fusion_size": 4096, "realize_opcount_threshold": 200, **options}
-    pieces = (
-        torch.compile(piece, fullgraph=True, dynamic=False, options=limits) for piece in Kernels()
+    scenes = sample_scenes(as_seeds(seeds, device))
+    times = torch.tensor([-4.0, 2.0], dtype=torch.float64, device=device)
+    towards = torch.linspace(0, 5, 2 * len(scenes), dtype=torch.float64, device=device)
+    yaw = towards.reshape(-1, 2)
+    position = torch.tensor([0.3, -0.2, 1.5], dtype=torch.float64, device=device)
+    poses = optical_poses(position.expand(*yaw.shape, 3), yaw, yaw / 20 - 0.2)
+    own, reference = (
+        render(scenes, poses, times, height, width, 1.2, supersample=supersample, core=used)
+        for used in (core, render_core)
     )
-    return partial(render_core, kernels=Kernels(*pieces))
+    color = (own[0].int() - reference[0].int()).abs().amax(-1) > 1
+    return float((color | (own[1] != reference[1])).double().mean())
 
 
 def pack_geometry(scenes: Scenes, times: Tensor) -> Geometry:
@@ -206,28 +145,3 @@ def pack_looks(scenes: Scenes, steps: int) -> Looks:
     same = [getattr(scenes, name) for name in Looks._fields[2:]]
     values = (blocks, scenes.subject_color, *same)
     return Looks(*(value.to(torch.float32).repeat_interleave(steps, 0) for value in values))
-
-
-def _pieces(frames: int, height: int, rays_per_row: int) -> Iterator[tuple[slice, tuple[int, int]]]:
-    """Cut the work of eager mode into some frames, or some rows of one frame."""
-    row_count = min(height, max(1, _EAGER_RAYS // rays_per_row))
-    frame_count = max(1, _EAGER_RAYS // (rays_per_row * height))
-    for first in range(0, frames, frame_count):
-        for top in range(0, height, row_count):
-            yield slice(first, first + frame_count), (top, min(height, top + row_count))
-
-
-def _pixels(shaded: tuple[Tensor, ...], width: int, supersample: int) -> list[Tensor]:
-    """Average each pixel's rays, rounded: red, green, blue, ids and depth, each [F, rows, W]."""
-    s = supersample
-    red_green_blue = []
-    for color in shaded[:3]:
-        fine = color.unflatten(1, (-1, width * s))
-        if s > 1:
-            total = torch.zeros_like(fine[:, ::s, ::s], dtype=torch.int16)
-            for row in range(s):
-                for column in range(s):
-                    total += fine[:, row::s, column::s]
-            fine = ((total + s * s // 2) // (s * s)).to(torch.uint8)
-        red_green_blue.append(fine)
-    return [*red_green_blue, *(x.unflatten(1, (-1, width)) for x in shaded[3:])]

@@ -16,7 +16,7 @@ from torch import Tensor
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
 from hydra_model.procedural import sample_worlds
-from hydra_model.procedural.renderer import Core
+from hydra_model.procedural.cores import Core
 from hydra_model.training import state as run_state
 from hydra_model.training.data import WorldStream, render_clips, to_video
 from hydra_model.training.distributed import Process, agree, average_gradients

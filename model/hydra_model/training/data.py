@@ -12,7 +12,7 @@ from torch import Tensor
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
 from hydra_model.procedural import Worlds, render_worlds, sample_worlds
-from hydra_model.procedural.renderer import Core
+from hydra_model.procedural.cores import CompiledCore, Core
 from hydra_model.rays import camera_conditioning
 from hydra_model.training.distributed import Process
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
@@ -63,10 +63,11 @@ def render_clips(
     """Render worlds at frame numbers (0 is the first target frame).
 
     Returns uint8 frames ``[B, T, H, W, 3]``, poses ``[B, T, 4, 4]`` and subject ids. A
-    compiled renderer wants one shape, so times are padded to ``pad_to`` and cut again.
+    compiled renderer wants one shape: for it, times are padded to ``pad_to`` and cut again.
     """
     video = config.video
-    padded = frames + [frames[-1]] * (pad_to - len(frames))
+    missing = pad_to - len(frames) if isinstance(core, CompiledCore) else 0
+    padded = frames + [frames[-1]] * missing
     device = worlds.scenes.sun_direction.device
     times = (on_device(padded, device).double() + 1) / video.fps
     pictures, poses, ids = render_worlds(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
-from hydra_model.procedural.renderer import Core
+from hydra_model.procedural.cores import Core
 from hydra_model.sampler import schedule
 from hydra_model.training import flow
 from hydra_model.training import state as run_state

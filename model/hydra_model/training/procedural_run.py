@@ -19,8 +19,8 @@ from torch import Tensor
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_config
 from hydra_model.config import ModelConfig
-from hydra_model.procedural import compile_core
-from hydra_model.procedural.renderer import Core, render_core
+from hydra_model.procedural import choose_core
+from hydra_model.procedural.cores import Core
 from hydra_model.training.autoencoder import (
     AutoencoderTraining,
     measure_latents,
@@ -92,7 +92,7 @@ def run_procedural(
     torch.backends.cudnn.benchmark = True
     torch._dynamo.config.cache_size_limit = 64
     folder = Path(settings.output)
-    core = compile_core() if settings.compiled and not only_autoencoder else None
+    core = choose_core(process.device, compiled=settings.compiled)
     if settings.teacher is not None:
         _few_steps(settings, Path(settings.teacher), process, journal, core)
         return
@@ -137,7 +137,7 @@ def _autoencoder(
     folder, config = model_folder.parent, settings.config()
     done = folder / "autoencoder.done"
     # Its training is over before a compilation would have paid.
-    plain: Core | None = render_core if process.device.type == "cuda" else None
+    plain = choose_core(process.device, compiled=False)
     if settings.borrowed_autoencoder and process.leads and not done.exists():
         source = Path(settings.borrowed_autoencoder)
         config = dataclasses.replace(config, autoencoder=load_config(source).autoencoder)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from hydra_model.procedural.cores import compile_core
 from hydra_model.procedural.random import as_seeds
-from hydra_model.procedural.renderer import compile_core, render
+from hydra_model.procedural.renderer import render
 from hydra_model.procedural.scenes import sample_scenes
 from hydra_model.procedural.trajectories import optical_poses
 
