@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hydra_ros.client import Future, SimulatorClient
+from hydra_ros.client import Future, SimulatorClient, SimulatorError
 
 FPS = 15.0
 SCALES = 3  # of the picture pyramid that frames are compared in
@@ -148,8 +148,18 @@ def drive_first_leg(client: SimulatorClient, path: np.ndarray) -> np.ndarray:
     return client.commit(futures[0]).pose
 
 
+def read_picture(path: str) -> np.ndarray | None:
+    """Return a picture, uint8 [H, W, 3] RGB, None where there is none in the file."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    return None if picture is None else picture[..., ::-1]
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Navigate a running simulator to a picture."""
+    """Navigate a running simulator to a picture; 1 without a simulator, 2 without a picture."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--goal", required=True, help="picture that the camera shall see")
     parser.add_argument("--namespace", default="", help="of the simulator")
@@ -158,13 +168,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--iterations", type=int, default=Planner.iterations)
     parser.add_argument("--seed", type=int, default=0)
     options, _ = parser.parse_known_args(arguments)  # the rest is ROS's
-    picture = cv2.imread(options.goal, cv2.IMREAD_COLOR)
+    picture = read_picture(options.goal)
     if picture is None:
-        parser.error(f"{options.goal} is no picture that can be read")
+        print(f"{options.goal} is no picture that can be read", file=sys.stderr)
+        return 2
     planner = Planner(candidates=options.candidates, iterations=options.iterations)
-    with SimulatorClient(options.namespace) as client:
-        client.wait_for_simulator()
-        navigate(client, picture[..., ::-1], planner, most_legs=options.legs, seed=options.seed)
+    try:
+        with SimulatorClient(options.namespace) as client:
+            client.wait_for_simulator(300)  # `ros2 launch` starts it at the same time
+            navigate(client, picture, planner, most_legs=options.legs, seed=options.seed)
+    except KeyboardInterrupt:
+        return 0
+    except (SimulatorError, TimeoutError) as error:
+        print(f"the simulator did not go along: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -36,6 +36,7 @@ from hydra_ros.msg import ImaginedFuture, StateInfo
 from hydra_ros.node_spinner import NodeSpinner
 from hydra_ros.rollout_messages import frames_from_message
 from hydra_ros.srv import Commit, DeleteState, ListStates, LoadState, Reset, SaveState
+from hydra_ros.state_watch import StateWatch
 
 CAMERA_FRAME = "camera_link"
 PathLike = Path | Sequence[Any] | np.ndarray  # the latter two: poses [N, 4, 4]
@@ -204,21 +205,29 @@ class SimulatorClient:
             self._destroy()
 
     def wait_for_simulator(self, timeout: float = 60.0) -> None:
-        """Wait until the simulator is found and runs a world.
+        """Wait until the simulator is found, and runs the world that it starts by itself.
+
+        Where its ``start_source`` is ``none``, there is no world yet: ``reset`` starts one.
 
         Raises:
-            TimeoutError: it is not there in time.
+            TimeoutError: it is not there in time, or not ready; the message has its state.
         """
         deadline = time.monotonic() + timeout
         reset = self._service(Reset, "reset")
-        while not (
-            reset.service_is_ready()
-            and self._rollout.server_is_ready()
-            and self._path.get_subscription_count()
-        ):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no simulator {self._prefix!r} was found in {timeout:g} s")
-            time.sleep(0.05)
+        watch = StateWatch(self._node, self._prefix)
+        try:
+            while not (
+                watch.ready
+                and reset.service_is_ready()
+                and self._rollout.server_is_ready()
+                and self._path.get_subscription_count()
+            ):
+                if time.monotonic() > deadline:
+                    state = f"is {watch.state}" if watch.state else "was not found"
+                    raise TimeoutError(f"simulator {self._prefix!r} {state} after {timeout:g} s")
+                time.sleep(0.05)
+        finally:
+            watch.destroy()
 
     # --- Futures ---
 

@@ -55,6 +55,23 @@ class Parameter:
             return f"{self.name} is {value}; accepted: {zero}1 + 4 k (1, 5, 9, ... 17, ... 77)"
         return None
 
+    def parse(self, text: str) -> bool | int | float | str:
+        """Return the value that a launch argument's text stands for.
+
+        Raises:
+            ValueError: it is none of this type, or is not accepted.
+        """
+        kind = type(self.default)
+        try:
+            value = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+        except (KeyError, ValueError):
+            accepted = "true, false" if kind is bool else f"a number ({self.type_name})"
+            raise ValueError(f"{self.name} is {text!r}; accepted: {accepted}") from None
+        refusal = self.check(value)
+        if refusal:
+            raise ValueError(refusal)
+        return value
+
     def descriptor(self) -> ParameterDescriptor:
         """Return the ROS descriptor."""
         from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor

@@ -22,15 +22,25 @@ from launch_ros.actions import Node
 from hydra_ros.environment import share_folder
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
-# Argument, default, description.
+# Argument, default, description, what is accepted (None: anything).
 ARGUMENTS = (
-    ("namespace", "", "Namespace of everything."),
-    ("drive", "scripted", "scripted (look away and come back), keyboard, joystick or none."),
-    ("rviz", "false", "Start RViz with hydra_ros' layout: true or false."),
-    ("params_file", "realtime.yaml", "Parameter file of the simulator, as simulator.launch.py's."),
-    ("model", "", "Weights: 'default' or a model folder. Empty: as in params_file."),
-    ("device", "", "Device the model runs on. Empty: as in params_file."),
-    ("seed", "", "Seed of the procedural world. Empty: as in params_file."),
+    ("namespace", "", "Namespace of everything.", None),
+    (
+        "drive",
+        "scripted",
+        "What drives the camera; scripted looks away and comes back.",
+        ("scripted", "keyboard", "joystick", "none"),
+    ),
+    ("rviz", "false", "Start RViz with hydra_ros' layout.", ("true", "false")),
+    (
+        "params_file",
+        "realtime.yaml",
+        "Parameter file of the simulator, as simulator.launch.py's.",
+        None,
+    ),
+    ("model", "", "Weights: 'default' or a model folder. Empty: as in params_file.", None),
+    ("device", "", "Device the model runs on. Empty: as in params_file.", None),
+    ("seed", "", "Seed of the procedural world. Empty: as in params_file.", None),
 )
 
 
@@ -53,7 +63,7 @@ def start_all(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if value("drive") != "none":
         of_teleop = {"namespace": namespace, "input": value("drive")}
         entities.append(include("teleop.launch.py", of_teleop))
-    if value("rviz").lower() == "true":
+    if value("rviz") == "true":
         world_frame = f"{namespace}/map" if namespace else "map"
         entities.append(
             Node(
@@ -70,8 +80,10 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(name, default_value=default, description=description)
-                for name, default, description in ARGUMENTS
+                DeclareLaunchArgument(
+                    name, default_value=default, description=description, choices=choices
+                )
+                for name, default, description, choices in ARGUMENTS
             ),
             OpaqueFunction(function=start_all),
             RegisterEventHandler(OnProcessExit(on_exit=[EmitEvent(event=Shutdown())])),

@@ -19,22 +19,25 @@ from hydra_ros.environment import parameter_file, use_dds_profile
 from hydra_ros.parameters import table
 from launch import LaunchContext, LaunchDescription
 
-# Argument, default, description. Those of the parameters follow from their table.
+# Argument, default, description, what is accepted (None: anything). Those of the parameters
+# follow from their table.
 ARGUMENTS = (
-    ("namespace", "", "Namespace of the node, its topics and services."),
+    ("namespace", "", "Namespace of the node, its topics and services.", None),
     (
         "frame_prefix",
         "auto",
         "Put before the names of the frames; auto: the namespace and a slash, if there is one.",
+        None,
     ),
     (
         "params_file",
         "default.yaml",
         "Parameter file: a path, or the name of one of hydra_ros' own in config/.",
+        None,
     ),
-    ("use_sim_time", "false", "Take time from /clock: true or false."),
-    ("log_level", "info", "debug, info, warn, error or fatal."),
-    ("respawn", "false", "Start the node again when it ends: true or false."),
+    ("use_sim_time", "false", "Take time from /clock.", ("true", "false")),
+    ("log_level", "info", "What is logged.", ("debug", "info", "warn", "error", "fatal")),
+    ("respawn", "false", "Start the node again when it ends.", ("true", "false")),
 )
 
 FRAMES = ("world_frame", "camera_frame", "optical_frame")
@@ -48,7 +51,7 @@ def start_node(context: LaunchContext) -> list[Node]:
     if prefix == "auto":
         prefix = f"{namespace}/" if namespace else ""
     given = {
-        line.name: ParameterValue(LaunchConfiguration(line.name), value_type=type(line.default))
+        line.name: ParameterValue(line.parse(value(line.name)), value_type=type(line.default))
         for line in table()
         if value(line.name)
     }
@@ -61,13 +64,13 @@ def start_node(context: LaunchContext) -> list[Node]:
             namespace=namespace,
             parameters=[
                 str(parameter_file(value("params_file"))),
-                {"use_sim_time": value("use_sim_time").lower() == "true"},
+                {"use_sim_time": value("use_sim_time") == "true"},
                 {**(frames if prefix else {}), **given},
             ],
             arguments=["--ros-args", "--log-level", value("log_level")],
             output="screen",
             emulate_tty=True,
-            respawn=value("respawn").lower() == "true",
+            respawn=value("respawn") == "true",
             respawn_delay=2.0,
             sigterm_timeout="20",  # a chunk that is under way is finished first
         )
@@ -80,8 +83,10 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(name, default_value=default, description=description)
-                for name, default, description in ARGUMENTS
+                DeclareLaunchArgument(
+                    name, default_value=default, description=description, choices=choices
+                )
+                for name, default, description, choices in ARGUMENTS
             ),
             *(
                 DeclareLaunchArgument(

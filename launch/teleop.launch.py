@@ -14,13 +14,24 @@ from hydra_ros.parameters import table
 from hydra_ros.teleop.parameters import TeleopSettings
 from launch import LaunchContext, LaunchDescription
 
-# Argument, default, description. Those of the parameters follow from their table.
+# Argument, default, description, what is accepted (None: anything). Those of the parameters
+# follow from their table.
 ARGUMENTS = (
-    ("namespace", "", "Namespace of the simulator that is driven."),
-    ("use_sim_time", "false", "Take time from /clock: true or false."),
-    ("log_level", "warn", "debug, info, warn, error or fatal; teleop draws on the same screen."),
-    ("joy_node", "true", "With input:=joystick, start the driver of the package joy too."),
-    ("joy_device", "0", "Number of the joystick for that driver."),
+    ("namespace", "", "Namespace of the simulator that is driven.", None),
+    ("use_sim_time", "false", "Take time from /clock.", ("true", "false")),
+    (
+        "log_level",
+        "warn",
+        "What is logged; teleop draws on the same screen.",
+        ("debug", "info", "warn", "error", "fatal"),
+    ),
+    (
+        "joy_node",
+        "true",
+        "With input:=joystick, start the driver of the package joy too.",
+        ("true", "false"),
+    ),
+    ("joy_device", "0", "Number of the joystick for that driver.", None),
 )
 
 
@@ -29,11 +40,11 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         return LaunchConfiguration(name).perform(context)
 
     given = {
-        line.name: ParameterValue(LaunchConfiguration(line.name), value_type=type(line.default))
+        line.name: ParameterValue(line.parse(value(line.name)), value_type=type(line.default))
         for line in table(TeleopSettings)
         if value(line.name)
     }
-    use_sim_time = {"use_sim_time": value("use_sim_time").lower() == "true"}
+    use_sim_time = {"use_sim_time": value("use_sim_time") == "true"}
     nodes = [
         Node(
             package="hydra_ros",
@@ -45,7 +56,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
             output="screen",
         )
     ]
-    if value("input") == "joystick" and value("joy_node").lower() == "true":
+    if value("input") == "joystick" and value("joy_node") == "true":
         nodes.append(
             Node(
                 package="joy",
@@ -63,8 +74,10 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(name, default_value=default, description=description)
-                for name, default, description in ARGUMENTS
+                DeclareLaunchArgument(
+                    name, default_value=default, description=description, choices=choices
+                )
+                for name, default, description, choices in ARGUMENTS
             ),
             *(
                 DeclareLaunchArgument(

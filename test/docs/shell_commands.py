@@ -194,8 +194,12 @@ def _ros2_launch(words: list[str]) -> str | None:
             continue
         if key not in known:
             return f"{name} has no argument {key!r}"
-        if known[key] is not None and text and _value_problem(known[key], text):
-            return _value_problem(known[key], text)
+        line = known[key]
+        if line is not None and text:
+            try:
+                line.parse(text)
+            except ValueError as error:
+                return str(error)
     return None
 
 

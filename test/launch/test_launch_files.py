@@ -12,7 +12,7 @@ from hydra_ros.teleop.parameters import TeleopSettings
 
 pytest.importorskip("launch_ros", reason="the launch tooling is not installed")
 
-NAMES = ["simulator", "teleop", "demo"]
+NAMES = ["simulator", "teleop", "demo", "planner"]
 
 
 def load(name: str):
@@ -29,6 +29,8 @@ def context_of(name: str, **given: str):
 
     context = LaunchContext()
     for argument in load(name).generate_launch_description().get_launch_arguments():
+        if argument.default_value is None:  # it has to be given
+            continue
         text = "".join(part.describe().strip("'") for part in argument.default_value)
         context.launch_configurations[argument.name] = text
     context.launch_configurations.update(given)
@@ -89,6 +91,37 @@ def test_a_namespace_is_put_before_the_frames_unless_they_are_given():
 def test_a_wrong_parameter_file_is_named_with_those_that_exist():
     with pytest.raises(ValueError, match="realtime"):
         load("simulator").start_node(context_of("simulator", params_file="no_such"))
+
+
+def test_a_wrong_value_is_named_with_what_is_accepted():
+    with pytest.raises(ValueError, match="seed is 'abc'"):
+        load("simulator").start_node(context_of("simulator", seed="abc"))
+    with pytest.raises(ValueError, match="lockstep, realtime"):
+        load("simulator").start_node(context_of("simulator", mode="fast"))
+    with pytest.raises(ValueError, match="keyboard, joystick, scripted"):
+        load("teleop").start_nodes(context_of("teleop", input="wheel"))
+
+
+def test_a_name_that_looks_like_a_number_stays_a_name():
+    context = context_of("simulator", start_source="1")
+    (node,) = load("simulator").start_node(context)
+    assert parameters_of(node, context)["start_source"] == "1"
+
+
+@pytest.mark.parametrize(
+    "name, argument", [("demo", "drive"), ("demo", "rviz"), ("simulator", "log_level")]
+)
+def test_a_choice_is_offered(name, argument):
+    arguments = load(name).generate_launch_description().get_launch_arguments()
+    (found,) = [each for each in arguments if each.name == argument]
+    assert context_of(name).launch_configurations[argument] in found.choices
+
+
+def test_the_planner_is_started_with_its_goal_beside_a_simulator():
+    context = context_of("planner", goal="goal.png", namespace="/left")
+    _, planner, _ = load("planner").start_all(context)
+    words = [part.perform(context) for (part,) in planner.cmd]
+    assert words[2:] == ["--goal", "goal.png", "--legs", "6", "--namespace", "/left"]
 
 
 def test_a_joystick_starts_its_driver_too():

@@ -48,3 +48,34 @@ def test_a_value_out_of_range_is_refused(name, value, words):
 def test_chunks_of_one_and_four_k_frames_are_accepted(value):
     line = next(line for line in parameters.table() if line.name == "chunk_frames")
     assert line.check(value) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("seed", "7", 7),
+        ("playback_speed", "2", 2.0),
+        ("publish_clock", "True", True),
+        ("start_source", "1", "1"),
+    ],
+)
+def test_a_launch_argument_becomes_a_value_of_the_parameters_type(name, text, value):
+    line = next(line for line in parameters.table() if line.name == name)
+    parsed = line.parse(text)
+    assert (type(parsed), parsed) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("seed", "abc", "seed is 'abc'; accepted: a number"),
+        ("seed", "1.5", "seed is '1.5'; accepted: a number"),
+        ("publish_clock", "perhaps", "publish_clock is 'perhaps'; accepted: true, false"),
+        ("playback_speed", "nan", "accepted: 0.0 to"),
+        ("mode", "fast", "accepted: lockstep, realtime"),
+    ],
+)
+def test_a_launch_argument_that_does_not_fit_is_named(name, text, words):
+    line = next(line for line in parameters.table() if line.name == name)
+    with pytest.raises(ValueError, match=words):
+        line.parse(text)
