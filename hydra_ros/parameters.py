@@ -65,7 +65,7 @@ class Settings:
     )
     acceleration: str = parameter(
         "auto",
-        """How the transformer runs: reference is the readable path, exact what is fastest with the
+        """How the model runs: reference is the readable path, exact what is fastest with the
         same result up to rounding, fp8 also multiplies in 8 bits, auto is exact. What the device
         lacks is replaced by the nearest that it has.""",
         choices=ACCELERATIONS,

@@ -11,7 +11,13 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
-from hydra_model.autoencoder_passes import FrameCache, decode_pass, encode_pass
+from hydra_model.autoencoder_passes import (
+    FrameCache,
+    ResidualBlock,
+    decode_pass,
+    encode_pass,
+    residual_block,
+)
 from hydra_model.config import AutoencoderConfig
 
 logger = logging.getLogger(__name__)
@@ -30,11 +36,14 @@ class Autoencoder(nn.Module):
     normalised with the configuration's mean and deviation per channel. Everything is causal
     in time, so a stream and one pass over all frames agree, and no state is kept between
     calls. Weights may be float32 or bfloat16, contiguous or ``channels_last_3d``.
+    ``decoder_block`` runs the residual blocks of ``decode`` and ``decode_stream``; the fast path
+    replaces it.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.decoder_block: ResidualBlock = residual_block
         self._channel_values: dict[tuple[tuple[float, ...], torch.device], Tensor] = {}
         channels = 3 * config.patch_size**2
         self.wan = AutoencoderKLWan(
@@ -108,7 +117,8 @@ class Autoencoder(nn.Module):
         cache = FrameCache()
         for piece in self.denormalise(latents).split(latents_per_piece, dim=2):
             with torch.no_grad():  # not around the yield: the caller's mode is its own
-                video = decode_pass(self.wan, piece, cache).float().clamp(-1.0, 1.0)
+                video = decode_pass(self.wan, piece, cache, self.decoder_block)
+                video = video.float().clamp(-1.0, 1.0)
             yield video
 
     def encode_parallel(self, video: Tensor) -> Tensor:

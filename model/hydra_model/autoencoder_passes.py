@@ -45,6 +45,10 @@ class FrameCache:
     tails: dict[nn.Module, Tensor] = field(default_factory=dict)
 
 
+# What runs a residual block: the block, its input, and what its stream has seen.
+ResidualBlock = Callable[[WanResidualBlock, Tensor, FrameCache | None], Tensor]
+
+
 def encode_pass(model: AutoencoderKLWan, video: Tensor, cache: FrameCache | None = None) -> Tensor:
     """Return the posterior's moments [B, 2C, k, h, w] of ``video`` [B, 3, T, H, W].
 
@@ -55,7 +59,7 @@ def encode_pass(model: AutoencoderKLWan, video: Tensor, cache: FrameCache | None
     x = _causal_conv(encoder.conv_in, _like_weights(encoder.conv_in, x), cache)
     for block in encoder.down_blocks:
         if isinstance(block, WanResidualBlock):
-            x = _residual(block, x, cache)
+            x = residual_block(block, x, cache)
         elif isinstance(block, WanResample):
             x = _downsample(block, x, cache)
     x = _middle(encoder.mid_block, x, cache)
@@ -67,22 +71,27 @@ def encode_pass(model: AutoencoderKLWan, video: Tensor, cache: FrameCache | None
 
 
 def decode_pass(
-    model: AutoencoderKLWan, latents: Tensor, cache: FrameCache | None = None
+    model: AutoencoderKLWan,
+    latents: Tensor,
+    cache: FrameCache | None = None,
+    block: ResidualBlock | None = None,
 ) -> Tensor:
     """Return the unclamped video [B, 3, T, H, W] of ``latents`` [B, C, k, h, w].
 
-    T is 1 + stride*(k-1) in a first pass and stride*k in one that continues ``cache``.
+    T is 1 + stride*(k-1) in a first pass and stride*k in one that continues ``cache``. ``block``
+    runs the residual blocks, by default ``residual_block``.
     """
+    run = block or residual_block
     decoder = model.decoder
     x = _causal_conv(model.post_quant_conv, _like_weights(decoder.conv_in, latents), cache)
     x = _causal_conv(decoder.conv_in, x, cache)
-    x = _middle(decoder.mid_block, x, cache)
-    block: Any  # a WanUpBlock; nn.ModuleList does not say so
-    for block in decoder.up_blocks:
-        for residual in block.resnets:
-            x = _residual(residual, x, cache)
-        if block.upsamplers is not None:
-            x = _upsample(block.upsamplers[0], x, cache)
+    x = _middle(decoder.mid_block, x, cache, run)
+    level: Any  # a WanUpBlock; nn.ModuleList does not say so
+    for level in decoder.up_blocks:
+        for residual in level.resnets:
+            x = run(residual, x, cache)
+        if level.upsamplers is not None:
+            x = _upsample(level.upsamplers[0], x, cache)
     x = _causal_conv(decoder.conv_out, _norm_silu(decoder.norm_out, x), cache)
     if cache is not None:
         cache.first = False
@@ -135,7 +144,8 @@ def _norm(norm: WanRMS_norm, x: Tensor) -> Tensor:
     return x * scale * gain.view(1, -1, *[1] * (x.ndim - 2))
 
 
-def _residual(block: WanResidualBlock, x: Tensor, cache: FrameCache | None) -> Tensor:
+def residual_block(block: WanResidualBlock, x: Tensor, cache: FrameCache | None) -> Tensor:
+    """Return ``x`` [B, C, T, H, W] with what a residual block adds to it; C may change."""
     shortcut = x
     if isinstance(block.conv_shortcut, WanCausalConv3d):
         shortcut = _causal_conv(block.conv_shortcut, x, cache)
@@ -144,10 +154,12 @@ def _residual(block: WanResidualBlock, x: Tensor, cache: FrameCache | None) -> T
     return x + shortcut
 
 
-def _middle(block: Any, x: Tensor, cache: FrameCache | None) -> Tensor:
+def _middle(
+    block: Any, x: Tensor, cache: FrameCache | None, run: ResidualBlock = residual_block
+) -> Tensor:
     before, after = block.resnets
-    x = _attention(block.attentions[0], _residual(before, x, cache))
-    return _residual(after, x, cache)
+    x = _attention(block.attentions[0], run(before, x, cache))
+    return run(after, x, cache)
 
 
 def _per_frame(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

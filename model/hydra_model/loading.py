@@ -11,16 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hydra_model.autoencoder import fastest_dtype
+from hydra_model.autoencoder import Autoencoder, fastest_dtype
 from hydra_model.checkpoints import (
     load_config,
     load_tiny_decoder,
     load_transformer,
     open_text_encoder,
 )
-from hydra_model.config import ModelConfig
+from hydra_model.config import ModelConfig, VideoConfig
 from hydra_model.cpu_blocks import use_cpu_blocks
 from hydra_model.fast.acceleration import Acceleration, acceleration_preset
+from hydra_model.fast.decoding import compile_decoding
 from hydra_model.fast.engine import Engine, accelerate
 from hydra_model.fast.team import lead
 from hydra_model.text import TextEncoder
@@ -54,20 +55,29 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def speed_up(
-    transformer: Transformer, acceleration: str, *, gpus: int = 1, folder: Path | None = None
+    transformer: Transformer,
+    acceleration: str,
+    *,
+    decoding: tuple[Autoencoder, VideoConfig] | None = None,
+    gpus: int = 1,
+    folder: Path | None = None,
 ) -> None:
-    """Let a transformer run its forwards as fast as its device can, in place.
+    """Let a model run its forwards, and decode, as fast as its device can, in place.
 
     ``acceleration`` is one of ``config.ACCELERATIONS``. "reference" leaves the readable path;
-    every other takes for each form of the model and each device what there is for it. With
-    ``gpus`` above 1 further processes load the same ``folder`` and share the work, as far as the
-    machine has GPUs and the model is in the released form.
+    every other takes for each form of the model and each device what there is for it.
+    ``decoding`` is the autoencoder that will decode, and the videos that it will. With ``gpus``
+    above 1 further processes load the same ``folder`` and share the work, as far as the machine
+    has GPUs and the model is in the released form.
     """
     device = transformer.head.linear.weight.device
     switches = acceleration_preset(acceleration, device)
     if acceleration == "reference":
         return
     engine = None if switches is None else accelerate(transformer, switches)
+    if decoding is not None and switches is not None and switches.decoder:
+        autoencoder, video = decoding
+        compile_decoding(autoencoder, video.height, video.width)
     if device.type == "cpu":
         use_cpu_blocks(transformer)
     if gpus > 1 and folder is not None and switches is not None:

@@ -137,17 +137,21 @@ class TinyDecoder(nn.Module):
         return self.requires_grad_(False).eval()
 
 
-def check_latent_space(config: AutoencoderConfig, model: str) -> None:
-    """Raise ``ValueError`` unless a model's latents are those of Wan 2.1."""
+def fits(config: AutoencoderConfig) -> bool:
+    """Whether a model's latents are those of Wan 2.1."""
     sizes = (config.latent_channels, config.spatial_stride, config.temporal_stride)
     statistics = (config.latents_mean, config.latents_std)
-    if sizes == (LATENT_CHANNELS, SPATIAL_STRIDE, TEMPORAL_STRIDE) and statistics == (
+    return sizes == (LATENT_CHANNELS, SPATIAL_STRIDE, TEMPORAL_STRIDE) and statistics == (
         WAN_LATENTS_MEAN, WAN_LATENTS_STD,
-    ):  # fmt: skip
-        return
-    channels, space, time = sizes
-    raise ValueError(
-        f"tiny_decoder decodes the latents of Wan 2.1 (16 channels, 8x8 pixels, 4 frames, its own "
-        f"mean and deviation); those of the model {model!r} are others ({channels} channels, "
-        f"{space}x{space} pixels, {time} frames)"
-    )
+    )  # fmt: skip
+
+
+def check_latent_space(config: AutoencoderConfig, model: str) -> None:
+    """Raise ``ValueError`` unless a model's latents are those of Wan 2.1."""
+    if not fits(config):
+        raise ValueError(
+            f"tiny_decoder decodes the latents of Wan 2.1 (16 channels, 8x8 pixels, 4 frames, its "
+            f"own mean and deviation); those of the model {model!r} are others "
+            f"({config.latent_channels} channels, {config.spatial_stride}x{config.spatial_stride} "
+            f"pixels, {config.temporal_stride} frames)"
+        )

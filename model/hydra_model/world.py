@@ -109,7 +109,7 @@ class World(WorldModel):
         ``device`` is "auto", "cpu" or "cuda[:n]"; ``dtype`` is "auto" (what the device
         multiplies fastest), "float32", "bfloat16" or "float16". ``sampler_preset`` is one of
         ``SAMPLER_PRESETS`` and changes ``sampler``, by default the model's own;
-        ``acceleration``, one of ``ACCELERATIONS``, is how the transformer runs ("fp8" rounds more),
+        ``acceleration``, one of ``ACCELERATIONS``, is how the model runs ("fp8" rounds more),
         on ``gpus`` of the host. ``text_encoder_device`` "cpu" keeps the text encoder, which is
         loaded for new prompts only, off the GPU. ``tiny_decoder`` is a TAEHV file for Wan 2.1,
         whose decoder then makes the pictures.
@@ -131,7 +131,9 @@ class World(WorldModel):
         report("transformer", 0.2)
         transformer = load_transformer(folder, config, dtype=number, device=place)
         transformer.requires_grad_(False).eval()
-        speed_up(transformer, acceleration, gpus=gpus, folder=folder)
+        report("acceleration", 0.8)
+        decoding = (autoencoder, config.video) if decoder is None else None
+        speed_up(transformer, acceleration, decoding=decoding, gpus=gpus, folder=folder)
         report("ready", 1.0)
         own = text_encoder_device == "auto"
         text_place = place if own else choose_device(text_encoder_device)

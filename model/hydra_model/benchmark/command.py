@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     if min(options.repeats, options.chunk_repeats) < 1:
         raise ValueError("--repeats and --chunk-repeats are 1 or more")
     from hydra_model.benchmark import report, runs
+    from hydra_model.benchmark.decoding import run_autoencoder
     from hydra_model.benchmark.subjects import load_subject
     from hydra_model.benchmark.variants import READABLE, variants
     from hydra_model.sampler_presets import sampler_preset
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     if "forward" in options.parts:
         runs.run_forwards(world, results, repeats=options.repeats, only=options.variants)
     if "autoencoder" in options.parts:
-        runs.run_autoencoder(world, results, repeats=options.repeats)
+        run_autoencoder(world, results, repeats=options.repeats)
     if "chunk" in options.parts:
         runs.run_chunks(
             world, known[wanted], results, options.presets, repeats=options.chunk_repeats

@@ -12,7 +12,7 @@ from hydra_model.benchmark.runs import Results
 COLUMNS = {
     "forward": ("variant", "seconds", "process_seconds", "TFLOP/s", "of a product", "error",
                 "attention", "peak_gib", "failed"),
-    "autoencoder": ("what", "frames", "seconds", "process_seconds", "peak_gib"),
+    "autoencoder": ("what", "frames", "seconds", "process_seconds", "error", "peak_gib"),
     "team": ("what", "gpus", "seconds", "error", "peak_gib"),
     "chunk": ("variant", "preset", "seconds", "process_seconds", "context", "sampling", "decoding",
               "forwards", "to first frame", "last step to first frame", "times real time",

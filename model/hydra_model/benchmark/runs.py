@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import sys
 import time
@@ -15,10 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hydra_model.autoencoder_passes import residual_block
 from hydra_model.benchmark.arithmetic import forward_operations
 from hydra_model.benchmark.measure import GIB, measure, product_rate
 from hydra_model.benchmark.subjects import forward_inputs, path
-from hydra_model.benchmark.variants import Variant, applied, variants
+from hydra_model.benchmark.variants import READABLE, Variant, applied, variants
+from hydra_model.fast.decoding import compile_decoding
 from hydra_model.fast.engine import Engine
 from hydra_model.fast.team import Leader, Load, lead
 from hydra_model.sampler_presets import sampler_preset
@@ -101,36 +102,19 @@ def _forward(world: World, variant: Variant, inputs: Any, repeats: int) -> dict[
     return asdict(measure(work, world.device, repeats=repeats))
 
 
-def run_autoencoder(world: World, results: Results, *, repeats: int) -> None:
-    """Time encoding and decoding of a full chunk, and decoding until the first frame."""
-    config, device = world.config, world.device
-    size = (3, config.chunk_frames, config.video.height, config.video.width)
-    video = (torch.rand(1, *size) * 2 - 1).to(device)
-    latents = forward_inputs(world).target.float()
-    autoencoder = world.autoencoder
-    work: dict[str, Callable[[], Any]] = {
-        "encode": lambda: autoencoder.encode(video),
-        "decode, whole": lambda: autoencoder.decode(latents),
-        "decode, as a stream": lambda: list(autoencoder.decode_stream(latents)),
-        "decode, first frame": lambda: next(iter(autoencoder.decode_stream(latents))),
-    }
-    trials = (False, True) if device.type == "cuda" else (False,)
-    for trial, (name, run) in itertools.product(trials, work.items()):
-        # With trials cuDNN times its algorithms at the first sight of every shape.
-        flags = torch.backends.cudnn.flags(enabled=True, benchmark=trial, allow_tf32=True)
-        with torch.inference_mode(), flags:
-            found = asdict(measure(run, device, repeats=repeats))
-        what = f"{name}, cuDNN trials" if trial else name
-        results.add("autoencoder", what=what, frames=1 if "first" in name else size[1], **found)
-
-
 def run_chunks(
     world: World, variant: Variant, results: Results, presets: tuple[str, ...], *, repeats: int
 ) -> None:
-    """Time whole chunks by a variant with each sampler preset, from command to last frame."""
+    """Time whole chunks by a variant with each sampler preset, from command to last frame.
+
+    On a GPU every variant but the readable one decodes compiled, as ``World.load`` arranges it.
+    """
     own, state = world.sampler, world.state()
     poses = path(world.config.chunk_frames, world.config.context_frames)
     seconds_shown = len(poses) / world.config.video.fps
+    autoencoder, video = world.autoencoder, world.config.video
+    if world.device.type == "cuda" and variant.name != READABLE:
+        compile_decoding(autoencoder, video.height, video.width)
     with applied(variant, world.transformer):
         for preset in presets:
             world.sampler = sampler_preset(preset, own)
@@ -145,6 +129,7 @@ def run_chunks(
                    "times real time": seconds_shown / row["seconds"]},
             )  # fmt: skip
     world.sampler = own
+    autoencoder.decoder_block = residual_block
 
 
 def _warm_up(world: World, poses: Any) -> None:

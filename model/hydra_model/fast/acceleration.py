@@ -32,7 +32,8 @@ class Acceleration:
     ``attention``: one of ``ATTENTION_BACKENDS``, or "measured" for the fastest that runs here.
     ``prompt_once``: keys and values of the text are kept per prompt. ``paired``: guidance is one
     batch of two that shares what does not depend on the text. ``graph``: a forward is recorded
-    once and replayed. ``fp8``: products (of ``FP8_PRODUCTS``) that run in 8 bits.
+    once and replayed. ``decoder``: the autoencoder's streaming decoder is compiled for the model's
+    frame size. ``fp8``: products (of ``FP8_PRODUCTS``) that run in 8 bits.
     """
 
     merged: bool = True
@@ -41,6 +42,7 @@ class Acceleration:
     prompt_once: bool = True
     paired: bool = False
     graph: bool = False
+    decoder: bool = True
     fp8: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,6 +93,9 @@ def available(wanted: Acceleration, device: torch.device) -> Acceleration:
     if not triton and wanted.attention.startswith("triton"):
         changes["attention"] = "measured"
         missing.append(f"attention by {wanted.attention}: the fastest of the others")
+    if not triton and wanted.decoder:
+        changes["decoder"] = False
+        missing.append("a compiled decoder (needs Triton): it runs step by step")
     if wanted.graph and device.type != "cuda":
         changes["graph"] = False
         missing.append("CUDA graphs: forwards are launched one by one")

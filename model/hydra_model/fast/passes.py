@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hydra_model.fast.compiling import compiled
 from hydra_model.fast.products import Quantised, quantise
 
 logger = logging.getLogger(__name__)
@@ -110,12 +110,6 @@ def choose_passes(fusion: str, device: torch.device) -> Passes:
 
 
 def _fused(fusion: str) -> Passes:
-    # One function is compiled for about ten shapes (blocks, last block, pair, head).
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-
-    def compiled(function: Any) -> Any:
-        return torch.compile(function, dynamic=False, fullgraph=True)
-
     narrow = {
         "add_norm_quantised": compiled(add_norm_quantised),
         "gelu_quantised": compiled(gelu_quantised),
