@@ -148,7 +148,10 @@ def _drive(
                 progress,
             )
     except (NodeError, TimeoutError) as error:
-        print(f"hydra-ros replay: {error}", file=sys.stderr)
+        reason = str(error)
+        if node and node.last_words() not in reason:
+            reason += node.last_words()
+        print(f"hydra-ros replay: {reason}", file=sys.stderr)
         return FAILED
     report.say(f"{done.frames} frames of {done.world}")
     report.say(f"Bag: {output}")

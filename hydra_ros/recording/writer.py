@@ -14,6 +14,7 @@ from mcap.writer import Writer
 
 from hydra_ros.recording.schemas import message_definition
 
+METADATA = "metadata.yaml"
 VERSION = 9  # of rosbag2's metadata; that of ROS 2 Jazzy
 CHUNK = 1 << 20  # bytes; a process that is killed loses one chunk at most
 
@@ -27,7 +28,7 @@ class _Channel:
 
 
 class BagWriter:
-    """Writes a bag into a new folder; a context manager.
+    """Writes a bag into a new folder; a context manager, which leaves no bag without messages.
 
     Messages are compressed in chunks of 1 MiB (zstd), each whole in itself, and the definitions
     of their types are in the file.
@@ -61,6 +62,10 @@ class BagWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+        if not self._counts:  # an empty folder would only be in the way of the next attempt
+            self._path.unlink()
+            (self.folder / METADATA).unlink()
+            self.folder.rmdir()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -96,7 +101,7 @@ class BagWriter:
         os.fsync(self._stream.fileno())
         self._stream.close()
         text = yaml.safe_dump(self._metadata(), sort_keys=False)
-        (self.folder / "metadata.yaml").write_text(text, encoding="utf-8")
+        (self.folder / METADATA).write_text(text, encoding="utf-8")
 
     def _channel(self, topic: str, type_name: str, type_hash: str) -> _Channel:
         known = self._channels.get((topic, type_name))

@@ -162,3 +162,12 @@ def test_a_simulator_that_refuses_is_exit_code_1_with_its_reason(simulator):
     done = run("reset", "--namespace", NAMESPACE, "--source", "no_such_clip")
     assert done.returncode == 1
     assert "the simulator refuses the reset: there is no clip 'no_such_clip'" in done.stderr
+
+
+def test_a_replay_whose_own_simulator_has_no_model_says_so_and_can_be_tried_again(robot, tmp_path):
+    output = tmp_path / "again"
+    done = run("replay", robot, "--start", "--model", tmp_path / "none", "--output", output)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"model '{tmp_path / 'none'}' was not loaded" in line
+    assert not output.exists()

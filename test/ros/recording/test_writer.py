@@ -57,6 +57,12 @@ def test_it_is_a_bag_folder_of_rosbag2(bag):
     assert metadata["relative_file_paths"] == ["run_0.mcap"]
 
 
+def test_without_messages_no_bag_is_left_behind(tmp_path):
+    with BagWriter(tmp_path / "empty") as writer:
+        assert writer.counts == {}
+    assert not (tmp_path / "empty").exists()
+
+
 def test_a_writer_that_was_killed_leaves_what_it_wrote(bag, tmp_path):
     file = tmp_path / "killed.mcap"
     # Its chunks are on disk, the index is not.
