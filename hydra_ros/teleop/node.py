@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped, Twist, TwistStamped, Vector3
+from rclpy.duration import Duration
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -32,6 +33,7 @@ TOPICS = {
     "twist_stamped": (TwistStamped, "cmd_vel"),
     "pose": (PoseStamped, "pose_cmd"),
 }
+LAST_WORD_SECONDS = 2.0  # at most: a listener that hangs must not keep the terminal
 NO_TERMINAL = 3
 WRONG_PARAMETERS = 2
 
@@ -74,6 +76,11 @@ class Teleop:
     def stop(self) -> None:
         """Stop at once, whatever the limit on acceleration."""
         self._move(np.zeros(6))
+
+    def end(self) -> None:
+        """Stop, and wait until that is known to all who listen: a camera must not run on."""
+        self.stop()
+        self._publisher.wait_for_all_acked(Duration(seconds=LAST_WORD_SECONDS))
 
     def _move(self, velocity: np.ndarray) -> None:
         moved = self.velocity.any()
@@ -197,7 +204,7 @@ def _run(node: Node, settings: TeleopSettings, context: ExitStack) -> None:
     executor.add_node(node)
     teleop = Teleop(node, settings)
     # Whatever ends it, the last thing said is to stop.
-    context.callback(teleop.stop)
+    context.callback(teleop.end)
     if settings.input == "keyboard":
         terminal = context.enter_context(Terminal())
         context.callback(_ignore_further_interrupts)

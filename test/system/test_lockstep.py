@@ -66,7 +66,7 @@ def stamps(messages: list) -> list[int]:
 def memory(client) -> int:
     """Return the latent frames in memory, as of a new message of /diagnostics."""
     client.diagnostics = {}
-    wait_until(lambda: client.diagnostics, "diagnostics", 10)
+    wait_until(lambda: client.diagnostics, "diagnostics")
     return int(client.diagnostics["memory_latent_frames"])
 
 
@@ -213,7 +213,7 @@ def test_bad_commands_are_refused_with_one_message_each_and_change_nothing(simul
     for topic, message, words in BAD_COMMANDS:
         for _ in range(3):
             getattr(client, topic).publish(message)
-        wait_until(lambda words=words: process.logged(words, since), f"message {words!r}", 10)
+        wait_until(lambda words=words: process.logged(words, since), f"message {words!r}")
     assert memory(client) == before
     assert len(process.log) == since + len(BAD_COMMANDS), process.log[since:]
     assert not client.images
@@ -245,7 +245,7 @@ def test_bad_clips_are_refused_with_one_message_each_and_the_world_goes_on(simul
         assert not response.success
         assert words in response.message
         # The log may come a little after the answer.
-        wait_until(lambda words=words: process.logged(words, since), f"message {words!r}", 10)
+        wait_until(lambda words=words: process.logged(words, since), f"message {words!r}")
         assert len(process.logged(words, since)) == 1
     assert memory(client) == before
     assert client.diagnostics["state"] == "running"

@@ -93,7 +93,7 @@ def picture(header: Header, size=(48, 80), encoding: str = "rgb8") -> Image:
 
 def count(client, key: str) -> int:
     client.diagnostics = {}
-    wait_until(lambda: client.diagnostics, "diagnostics", 10)
+    wait_until(lambda: client.diagnostics, "diagnostics")
     return int(client.diagnostics[key])
 
 
@@ -276,7 +276,7 @@ def test_bad_observations_are_refused_with_a_message_each_and_change_nothing(rob
     for observe, words in BAD_OBSERVATIONS.items():
         since = len(process.log)
         observe(robot)
-        wait_until(lambda words=words, since=since: process.logged(words, since), repr(words), 10)
+        wait_until(lambda words=words, since=since: process.logged(words, since), repr(words))
     assert count(client, "memory_latent_frames") == before
     assert count(client, "observations_refused") == refused + len(BAD_OBSERVATIONS)
     assert len(robot.accepted) == 1

@@ -60,7 +60,7 @@ def test_time_goes_on_without_commands_and_is_stamped_by_the_clock(client):
 
 def test_the_reached_real_time_factor_and_the_latency_are_reported(client):
     drive(client, Twist, 0.5)
-    wait_until(lambda: float(client.diagnostics.get("latency_s", 0)) > 0, "latency", 10)
+    wait_until(lambda: float(client.diagnostics.get("latency_s", 0)) > 0, "latency")
     assert 0.0 < float(client.diagnostics["real_time_factor"]) < 1.2
     assert float(client.diagnostics["latency_s"]) < 30
 

@@ -139,7 +139,7 @@ def driven(listener):
         "/typed", linear_speed=0.5, linear_acceleration=1.0, max_linear_speed=0.6
     ) as typist:
         typist.hold(b"d", lambda: len(twists) > 5, "listener")
-        wait_until(lambda: not twists[-1].linear.y, "standstill", 10)
+        wait_until(lambda: not twists[-1].linear.y, "standstill")
         typist.twists = twists
         yield typist
 
@@ -155,7 +155,7 @@ def test_a_held_key_accelerates_to_its_speed_and_a_release_stops_with_one_zero(d
     driven.hold(b"w", lambda: twists and twists[-1].linear.x == 0.5, "full speed")
     speeds = [twist.linear.x for twist in twists]
     assert np.diff([0.0, *speeds]).max() <= 1.0 / 15 + 1e-9
-    wait_until(lambda: twists[-1].linear.x == 0.0, "standstill", 10)
+    wait_until(lambda: twists[-1].linear.x == 0.0, "standstill")
     count = len(twists)
     time.sleep(0.5)
     assert len(twists) == count  # in lockstep each message would be a frame
@@ -166,7 +166,7 @@ def test_a_single_press_is_bridged_to_the_first_repeat(driven):
     driven.twists.clear()
     started = time.monotonic()
     driven.type(b"\x1b[D")
-    wait_until(lambda: driven.twists and driven.twists[-1].angular.z == 0.0, "standstill", 10)
+    wait_until(lambda: driven.twists and driven.twists[-1].angular.z == 0.0, "standstill")
     assert time.monotonic() - started > 0.6
     assert max(twist.angular.z for twist in driven.twists) == 0.5
 
@@ -176,7 +176,7 @@ def test_space_stops_at_once(driven):
     twists.clear()
     driven.hold(b"w", lambda: twists and twists[-1].linear.x == 0.5, "full speed")
     driven.type(b" ")
-    wait_until(lambda: twists[-1].linear.x == 0.0, "standstill", 10)
+    wait_until(lambda: twists[-1].linear.x == 0.0, "standstill")
     assert twists[-2].linear.x == 0.5
 
 
@@ -196,7 +196,7 @@ def test_q_ends_it_and_puts_the_terminal_back(listener):
         typist.type(b"q")
         assert typist.process.wait(20) == 0
         assert termios.tcgetattr(typist.slave) == typist.before
-        wait_until(lambda: twists[-1].twist.linear.x == 0.0, "last word to stop", 10)
+        wait_until(lambda: twists[-1].twist.linear.x == 0.0, "last word to stop")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -260,7 +260,7 @@ def test_a_joystick_gives_poses_and_is_stopped_when_it_falls_silent(listener):
 
         wait_until(moving, "forward motion")
         assert poses[-1].header.frame_id == "camera_link"
-        wait_until(lambda: poses[-1].pose.position.x == 0.0, "standstill", 10)
+        wait_until(lambda: poses[-1].pose.position.x == 0.0, "standstill")
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
