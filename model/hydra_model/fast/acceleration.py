@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 Fusion = Literal["none", "compile", "triton"]
 ATTENTION_BACKENDS = (
-    "gather", "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "split-cpu", "triton",
-    "triton-wide",
+    "gather", "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "split-cpu", "flex",
+    "triton", "triton-wide",
 )  # fmt: skip
 
 
@@ -90,7 +90,8 @@ def available(wanted: Acceleration, device: torch.device) -> Acceleration:
     if not triton and wanted.fusion != "none":
         changes["fusion"] = "none"
         missing.append("Triton: norms and rotations run step by step")
-    if not triton and wanted.attention.startswith("triton"):
+    needy = ("triton", "triton-wide") if device.type == "cpu" else ("triton", "triton-wide", "flex")
+    if not triton and wanted.attention in needy:
         changes["attention"] = "measured"
         missing.append(f"attention by {wanted.attention}: the fastest of the others")
     if not triton and wanted.decoder:

@@ -5,6 +5,7 @@
 the readable path does). "split": the local windows are read where they lie, as overlapping views;
 only the selected memory is copied, a third of the keys; the two softmaxes are merged by their
 normalisers, which is exact. "triton": one kernel of our own that reads everything where it lies.
+"flex": PyTorch's FlexAttention over all keys, which skips the blocks that nobody sees.
 
 Shape legend: B batch, T query frames, S key frames, N tokens a frame, J memory frames, M tokens a
 memory frame, H heads, D channels a head, K selected.
@@ -196,6 +197,13 @@ def triton_in_place(at: Retrieval, **tiles: int) -> Tensor:
     )  # fmt: skip
 
 
+def flex(at: Retrieval) -> Tensor:
+    """FlexAttention with a block mask."""
+    from hydra_model.fast.flex import retrieval_attention
+
+    return retrieval_attention(at)
+
+
 BACKENDS: dict[str, Backend] = {
     "gather": gather,
     "gather-flash": lambda at: gather(at, backend=SDPBackend.FLASH_ATTENTION),
@@ -203,6 +211,7 @@ BACKENDS: dict[str, Backend] = {
     "split-flash": lambda at: split(at, call_flash),
     "split-cudnn": lambda at: split(at, call_cudnn),
     "split-cpu": lambda at: split(at, call_cpu),
+    "flex": flex,
     "triton": triton_in_place,
     "triton-wide": lambda at: triton_in_place(at, keys=128, stages=2),
 }

@@ -12,7 +12,9 @@ from hydra_model.fast.attention import BACKENDS, Retrieval
 
 logger = logging.getLogger(__name__)
 
-TRIED = ("gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "triton", "triton-wide")
+TRIED = (
+    "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "flex", "triton", "triton-wide",
+)  # fmt: skip
 TOLERANCE = 0.02  # relative, between backends in bfloat16; one that is off by more is broken
 REPEATS = 3
 
