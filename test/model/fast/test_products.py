@@ -83,12 +83,20 @@ def test_what_a_device_cannot_run_is_replaced_and_said_once(caplog):
     wanted = Acceleration(attention="triton", graph=True, fp8=FP8_PRODUCTS)
     with caplog.at_level(logging.WARNING):
         nearest = available(wanted, CPU)
-    assert nearest == Acceleration(fusion="none")
+    assert nearest == Acceleration(fusion="none", decoder=False)
     assert len(caplog.records) == 1
     assert "FP8" in caplog.text and "Triton" in caplog.text and "graphs" in caplog.text
+    assert "compiled decoder" in caplog.text
     caplog.clear()
     assert available(nearest, CPU) == nearest
     assert not caplog.records
+
+
+def test_flex_attention_needs_triton_on_a_gpu_and_a_compiler_on_a_cpu(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    wanted = Acceleration(attention="flex")
+    assert available(wanted, CPU).attention == "flex"
+    assert available(wanted, torch.device("cuda")).attention == "measured"
 
 
 def test_passes_that_fail_on_the_machine_are_replaced_and_said(caplog, monkeypatch):
