@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hydra_ros.client import Future, SimulatorClient, SimulatorError
+from hydra_ros.client import Future, Progress, SimulatorClient, SimulatorError
+from hydra_ros.progress import ProgressReport
 
 FPS = 15.0
 SCALES = 3  # of the picture pyramid that frames are compared in
@@ -118,34 +120,59 @@ def distance(frame: np.ndarray, goal: np.ndarray) -> float:
 
 
 def navigate(
-    client: SimulatorClient, goal: np.ndarray, planner: Planner, *, most_legs: int, seed: int
+    client: SimulatorClient,
+    goal: np.ndarray,
+    planner: Planner,
+    report: ProgressReport,
+    *,
+    most_legs: int,
+    seed: int,
 ) -> list[Plan]:
     """Drive the live world towards a goal picture; return the plans that were followed."""
+
+    def imagine(paths: Sequence[np.ndarray]) -> np.ndarray:
+        report.stage(f"leg {leg}: frames imagined", total=sum(len(path) for path in paths))
+        return last_frames(client, paths, lambda progress: report.update(progress.frames_done))
+
     random = np.random.default_rng(seed)
     stay = np.tile(np.eye(4), (2, 1, 1))
     pose = client.imagine([stay], relative=True, frames="last")[0].poses[0]
     followed: list[Plan] = []
     for leg in range(most_legs):
-        plan = planner.plan(lambda paths: last_frames(client, paths), pose, goal, random)
+        plan = planner.plan(imagine, pose, goal, random)
         followed.append(plan)
         if not plan.actions[0].any():
-            print(f"leg {leg}: staying is best, at a difference of {plan.cost:.1f} levels")
+            report.say(f"leg {leg}: staying is best, at a difference of {plan.cost:.1f} levels")
             break
         pose = drive_first_leg(client, plan.path[: planner.leg_frames])
         speed, turn = plan.actions[0]
-        print(f"leg {leg}: {speed:.2f} m/s, {turn:+.2f} rad/s, expected {plan.cost:.1f} levels off")
+        report.say(
+            f"leg {leg}: {speed:.2f} m/s, {turn:+.2f} rad/s, expected {plan.cost:.1f} levels off"
+        )
     return followed
 
 
-def last_frames(client: SimulatorClient, paths: Sequence[np.ndarray]) -> np.ndarray:
+def last_frames(
+    client: SimulatorClient,
+    paths: Sequence[np.ndarray],
+    on_progress: Callable[[Progress], None] | None = None,
+) -> np.ndarray:
     """Return the last imagined frame of each path, uint8 [N, H, W, 3]."""
-    return np.stack([future.frames[-1] for future in client.imagine(paths, frames="last")])
+    futures = client.imagine(paths, frames="last", on_progress=on_progress)
+    return np.stack([future.frames[-1] for future in futures])
 
 
 def drive_first_leg(client: SimulatorClient, path: np.ndarray) -> np.ndarray:
     """Imagine the leg once more to keep it, and make that the live world; return its end."""
     futures: list[Future] = client.imagine([path], frames="last", keep=True)
     return client.commit(futures[0]).pose
+
+
+def interrupt_once(number: int, frame: object) -> None:
+    """End the program in good order, and let nothing interrupt that."""
+    # Under `ros2 launch`, Ctrl-C comes twice: from the terminal and from the launch tool.
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def read_picture(path: str) -> np.ndarray | None:
@@ -172,11 +199,12 @@ def main(arguments: list[str] | None = None) -> int:
     if picture is None:
         print(f"{options.goal} is no picture that can be read", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGINT, interrupt_once)
     planner = Planner(candidates=options.candidates, iterations=options.iterations)
     try:
-        with SimulatorClient(options.namespace) as client:
+        with SimulatorClient(options.namespace) as client, ProgressReport() as report:
             client.wait_for_simulator(300)  # `ros2 launch` starts it at the same time
-            navigate(client, picture, planner, most_legs=options.legs, seed=options.seed)
+            navigate(client, picture, planner, report, most_legs=options.legs, seed=options.seed)
     except KeyboardInterrupt:
         return 0
     except (SimulatorError, TimeoutError) as error:

@@ -33,6 +33,8 @@ ARGUMENTS = (
     ("device", "", "Device the model runs on. Empty: as in params_file."),
     ("seed", "", "Seed of the procedural world. Empty: as in params_file."),
     ("legs", "6", "Most legs to drive."),
+    ("candidates", "32", "Ways that are imagined at once; fewer are faster."),
+    ("iterations", "4", "Times that they are narrowed down before a leg is driven."),
 )
 
 
@@ -50,6 +52,7 @@ def start_all(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             sys.executable,
             str(share_folder("examples", "image_goal_navigation.py")),
             *("--goal", value("goal"), "--legs", value("legs")),
+            *("--candidates", value("candidates"), "--iterations", value("iterations")),
             *(("--namespace", f"/{namespace}") if namespace else ()),
         ],
         output="screen",

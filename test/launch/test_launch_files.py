@@ -121,7 +121,10 @@ def test_the_planner_is_started_with_its_goal_beside_a_simulator():
     context = context_of("planner", goal="goal.png", namespace="/left")
     _, planner, _ = load("planner").start_all(context)
     words = [part.perform(context) for (part,) in planner.cmd]
-    assert words[2:] == ["--goal", "goal.png", "--legs", "6", "--namespace", "/left"]
+    assert words[2:] == [
+        "--goal", "goal.png", "--legs", "6", "--candidates", "32", "--iterations", "4",
+        "--namespace", "/left",
+    ]  # fmt: skip
 
 
 def test_a_joystick_starts_its_driver_too():
