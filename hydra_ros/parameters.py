@@ -263,11 +263,27 @@ class Settings:
     )
     rollout_batch: int = parameter(
         0,
-        """Most candidates of a rollout computed as one batch; 0 takes 4 on a CPU and 64 on a GPU.
-        A batch that does not fit into the device's memory is halved, and in realtime it is as
-        narrow as keeps the stream's pace.""",
+        """Most candidates of a rollout computed as one batch; 0 takes 4 on a CPU or on workers, and
+        64 on a GPU. A batch that does not fit into the device's memory is halved, and in realtime
+        it is as narrow as keeps the stream's pace.""",
         minimum=0,
         maximum=4096,
+        read_only=True,
+    )
+    workers: int = parameter(
+        0,
+        """Workers that imagine rollouts beside the simulator (needs hydra_ros[ray]): processes on
+        this host, each with a GPU of its own where there are GPUs, otherwise with one processor. 0:
+        none, unless ray_address is given (docs/planning.md).""",
+        minimum=0,
+        maximum=1024,
+        read_only=True,
+    )
+    ray_address: str = parameter(
+        "",
+        """Ray cluster that the workers run on: HOST:PORT, or 'auto' for the one that this host has
+        joined. With workers 0, as many as it has GPUs, or else processors. Empty: this host
+        alone.""",
         read_only=True,
     )
     max_result_bytes: int = parameter(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``~/rollout`` and ``~/commit``: futures of the world, imagined beside it and made live.
 
-Goals are checked here, computed by ``rollout_scheduler.py`` on the simulation thread, and put
-into messages on a thread of their own. A goal that cannot be served is accepted and aborted at
-once, since a rejection could not say why.
+Goals are checked here, computed by ``rollout_scheduler.py`` on the simulation thread or by
+``rollout_workers.py`` beside it, and put into messages on a thread of their own. A goal that
+cannot be served is accepted and aborted at once, since a rejection could not say why.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from hydra_ros.parameters import Settings
 from hydra_ros.rollout_goals import GoalError, GoalLimits, RolloutGoal, read_goal
 from hydra_ros.rollout_messages import FutureFormat
 from hydra_ros.rollout_scheduler import Abandoned, Job, RolloutScheduler, Work
+from hydra_ros.rollout_workers import RolloutWorkers
 from hydra_ros.session import Session
 from hydra_ros.srv import Commit
 
@@ -74,6 +75,7 @@ class RolloutServer:
         self._post = post
         self._scheduler: RolloutScheduler | None = None
         self._served: Session | None = None  # the scheduler's
+        self._workers: RolloutWorkers | None = None
         self._futures = FutureStore()
         self._futures_run = -1  # the world that they are futures of
         self._jobs: dict[bytes, Job] = {}
@@ -90,8 +92,21 @@ class RolloutServer:
         self._timer = node.create_timer(PUMP_SECONDS, self._pump, clock=steady)
         self._timer.cancel()
 
+    def open(self, session: Session) -> None:
+        """Start the workers that the parameters ask for, if any, for a loaded model."""
+        settings = self._settings()
+        if settings.workers or settings.ray_address:
+            world, logger = session.thread.world, self._node.get_logger()
+            self._workers = RolloutWorkers(settings, world, self._post, logger)
+
     def close(self, reason: str = "the simulator was shut down or cleaned up") -> None:
         """Give up all goals, before the session ends."""
+        if self._workers:
+            self._workers.close(reason)
+        self._workers = None
+        self._end_turns(reason)
+
+    def _end_turns(self, reason: str) -> None:
         if self._scheduler:
             self._scheduler.close(reason)
         self._scheduler = self._served = None
@@ -190,17 +205,23 @@ class RolloutServer:
             optical=settings.pose_convention == "optical",
         )
 
+        workers = self._workers if self._workers and self._workers.ready else None
+
         def begin(world: Any) -> Work:
             from hydra_model.imagination import Imagination
 
-            return Imagination(
-                world, state, goal.paths, samples=goal.samples, every=goal.every,
-                chunk_frames=session.chunk_frames,
-                on_chunk=lambda parts: self._report(handle, job, goal, format, parts),
-            )  # fmt: skip
+            options = {
+                "samples": goal.samples, "every": goal.every,
+                "chunk_frames": session.chunk_frames,
+                "on_chunk": lambda parts: self._report(handle, job, goal, format, parts),
+            }  # fmt: skip
+            if workers:
+                order = {"priority": goal.priority, "states": goal.keep}
+                return workers.imagination(state, goal.paths, **order, **options)
+            return Imagination(world, state, goal.paths, **options)
 
         job = Job(begin=begin, priority=goal.priority)
-        self._scheduler_of(session).add(job)
+        (workers or self._scheduler_of(session)).add(job)
         self._timer.reset()
         return job, goal, format
 
@@ -219,7 +240,7 @@ class RolloutServer:
 
     def _scheduler_of(self, session: Session) -> RolloutScheduler:
         if self._served is not session or self._scheduler is None:
-            self.close("the model was loaded anew")
+            self._end_turns("the model was loaded anew")
             gpu = session.facts.device.startswith("cuda")
             self._served = session
             self._scheduler = RolloutScheduler(
@@ -232,15 +253,16 @@ class RolloutServer:
         return self._scheduler
 
     def _pump(self) -> None:
-        scheduler = self._scheduler
-        if not scheduler or not scheduler.jobs:
+        busy = [place for place in (self._scheduler, self._workers) if place and place.jobs]
+        if not busy:
             self._timer.cancel()
             self._alone_since = None
             return
-        self._notice_dead_clients(scheduler)
-        scheduler.pump()
+        self._notice_dead_clients(busy)
+        for place in busy:
+            place.pump()
 
-    def _notice_dead_clients(self, scheduler: RolloutScheduler) -> None:
+    def _notice_dead_clients(self, busy: list[RolloutScheduler | RolloutWorkers]) -> None:
         # Every action client subscribes to the feedback: with none left, nobody waits.
         now = time.monotonic()
         if self._node.count_subscribers(self._feedback_topic):
@@ -249,7 +271,8 @@ class RolloutServer:
             self._alone_since = now
         elif now - self._alone_since > CLIENT_GONE_SECONDS:
             self._alone_since = None
-            scheduler.abandon_all("the client is gone")
+            for place in busy:
+                place.abandon_all("the client is gone")
 
     # --- Messages ---
 
@@ -282,7 +305,7 @@ class RolloutServer:
         format: FutureFormat,
         parts: list[Any],
     ) -> None:
-        """Publish what a chunk added; called on the simulation thread, which must not wait."""
+        """Publish what a chunk added; called on the thread that computed, which must not wait."""
 
         def publish() -> None:
             feedback = Rollout.Feedback()

@@ -159,6 +159,7 @@ class SimulatorNode(LifecycleNode):
             session.close()
             raise
         self._session = session
+        self._rollouts.open(session)
         facts = session.facts
         self.get_logger().info(
             f"model {facts.name!r} on {facts.device or settings.device}: {facts.width}x"

@@ -17,7 +17,7 @@ from hydra_model.world import World
 
 
 def recipe(folder: Path) -> Recipe:
-    return Recipe(model=folder, device="cpu", dtype="float32")
+    return Recipe(model=folder, device="cpu", options={"dtype": "float32"})
 
 
 def begun(world: World) -> World:

@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 # Seconds within which a worker must have loaded the weights, a free place included.
 HIRE_SECONDS = 600.0
+# Seconds within which a cluster must answer, and within which it must be joined or started.
+CONNECT_SECONDS = 5.0
+START_SECONDS = 120.0
 # Seconds that the end of Ray is waited for.
 STOP_SECONDS = 20.0
 
@@ -95,6 +99,8 @@ def open_crew(recipe: Recipe, *, workers: int = 0, address: str = "", weights: s
             f"Ray's address is {address!r}; accepted: HOST:PORT of a cluster that this machine "
             "belongs to (ray start --address=HOST:PORT), or auto"
         )
+    if address and address != "auto":
+        _check_reachable(address)
     if not address and workers < 1:
         raise ValueError(f"{workers} workers on this machine; accepted: 1 or more")
     keeper = _Keeper(address, workers, local_gpus=_local_gpus(recipe))
@@ -109,6 +115,17 @@ def open_crew(recipe: Recipe, *, workers: int = 0, address: str = "", weights: s
     recipe = dataclasses.replace(recipe, device=device)
     crew = Crew(lambda number: RayHand(recipe, weights, gpu=gpus), count)
     return RayCrew(crew=crew, count=count, gpus=gpus, keeper=keeper)
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens: Ray would try for ever."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"Ray's address is {address!r}; accepted: HOST:PORT, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise RayUnavailable(f"Ray cannot be joined at {address}: {error}") from error
 
 
 def _local_gpus(recipe: Recipe) -> int:
@@ -250,9 +267,11 @@ class _Keeper:
     def start(self) -> None:
         """Start or join Ray; raises ``RayUnavailable``."""
         self._thread.start()
-        self._ready.wait()
+        where = f"joined at {self.address}" if self.address else "started"
+        if not self._ready.wait(START_SECONDS):
+            self._stopping.set()  # should it come after all, it leaves again
+            raise RayUnavailable(f"Ray cannot be {where}: no answer within {START_SECONDS:.0f} s")
         if self._error is not None:
-            where = f"joined at {self.address}" if self.address else "started"
             raise RayUnavailable(f"Ray cannot be {where}: {_first_line(self._error)}")
 
     def stop(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -92,7 +91,7 @@ class SpreadImagination:
         self.frames_done = 0
         self.frames_total = samples * sum(lengths)
         self.seconds = {"context": 0.0, "sampling": 0.0, "decoding": 0.0}
-        self.started_at: float | None = None  # time.monotonic() of the first batch's beginning
+        self.on_start: Callable[[], None] = lambda: None  # a worker begins with the first batch
         self.done: Future[None] = Future()
 
     def start(self) -> None:
@@ -119,9 +118,10 @@ class SpreadImagination:
         return self._packer.contents(self.state, wanted)
 
     def started(self) -> None:
-        """Note when the first worker begins."""
+        """Tell that a worker begins, the first time."""
         with self._lock:
-            self.started_at = self.started_at or time.monotonic()
+            on_start, self.on_start = self.on_start, lambda: None
+            on_start()
 
     def take(self, piece: Piece, news: list[ChunkNews] | BatchDone) -> None:
         """Take what a worker tells of a piece; what a lost worker told of it is replaced."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from hydra_model.config import SamplerConfig
 from hydra_model.imagination import Imagination, Imagined
 from hydra_model.workers.batches import Batch, BatchDone, ChunkNews
 from hydra_model.workers.packed_states import PackedState, Packer, StateCache
@@ -25,22 +25,17 @@ class WeightsMismatch(ValueError):
 class Recipe:
     """How a worker loads the world: arguments of ``World.load``, as they hold on its machine.
 
-    A ``model`` other than "default" is a folder that every machine has under the same path.
+    A ``model`` other than "default" is a folder that every machine has under the same path;
+    ``options`` are further arguments.
     """
 
     model: str | Path = "default"
     device: str = "auto"
-    dtype: str = "auto"
-    sampler: SamplerConfig | None = None
-    acceleration: str = "auto"
-    text_encoder_device: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> World:
         """Load the world; raises what ``World.load`` does."""
-        return World.load(
-            self.model, device=self.device, dtype=self.dtype, sampler=self.sampler,
-            acceleration=self.acceleration, text_encoder_device=self.text_encoder_device,
-        )  # fmt: skip
+        return World.load(self.model, device=self.device, **self.options)
 
 
 class Worker:

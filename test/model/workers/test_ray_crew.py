@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -167,11 +168,20 @@ def listening() -> list[tuple[str, str]]:
     [
         ({"workers": 0}, "0 workers on this machine"),
         ({"address": "ray://10.0.0.1:10001"}, "accepted: HOST:PORT"),
+        ({"address": "mainframe"}, "accepted: HOST:PORT"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(folder, options, message):
     with pytest.raises(ValueError, match=message):
         open_crew(small_futures.recipe(folder), **options)
+
+
+def test_a_cluster_that_is_not_there_is_named(folder):
+    with socket.socket() as taken:  # a port that nobody listens at
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(RayUnavailable, match=f"joined at {address}: .*refused"):
+            open_crew(small_futures.recipe(folder), address=address)
 
 
 def test_without_ray_the_extra_is_named(folder, monkeypatch):
