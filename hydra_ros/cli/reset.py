@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError("give either --source or --from-bag, not both")
         if options.at < 0:
             raise ValueError(f"--at is {options.at}; it must be 0 or more")
+        _check_bag(options)
     from hydra_ros.demo.node_process import NodeError
     from hydra_ros.progress import ProgressReport
     from hydra_ros.recording.link import SimulatorLink
@@ -85,6 +86,17 @@ def run(options: argparse.Namespace) -> int:
     x, y, z = pose[:3, 3]
     print(f"Started: {world}; the camera is at x {x:.3f}, y {y:.3f}, z {z:.3f} m")
     return 0
+
+
+def _check_bag(options: argparse.Namespace) -> None:
+    """Look for the topics, before time is spent on finding a simulator."""
+    from hydra_ros.recording.bag import Bag
+    from hydra_ros.recording.pictures import IMAGE_TYPES
+    from hydra_ros.recording.tracks import POSE_TYPES
+
+    with Bag(options.from_bag) as bag:
+        bag.check(options.image_topic, IMAGE_TYPES)
+        bag.check(options.pose_topic or options.odom_topic, POSE_TYPES)
 
 
 def _clip_of_bag(options: argparse.Namespace, link: SimulatorLink, report: ProgressReport) -> str:

@@ -17,6 +17,7 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
 ENDINGS = (".mcap", ".db3", ".bag")
+MCAP_MAGIC = b"\x89MCAP0\r\n"  # the first bytes of each such file
 
 
 class BagError(ValueError):
@@ -63,6 +64,21 @@ class Bag:
         """Return the topics that have one of these types."""
         return sorted(topic for topic, kind in self.topics.items() if kind in types)
 
+    def check(self, topic: str, types: tuple[str, ...] = ()) -> None:
+        """Look whether there is a topic of one of these types.
+
+        Raises:
+            BagError: no such topic, or another type than ``types``.
+        """
+        if topic not in self.topics:
+            raise BagError(f"{self.path} has no topic {topic!r}; it has {self._listed()}")
+        for connection in self._reader.connections:
+            if types and connection.topic == topic and connection.msgtype not in types:
+                raise BagError(
+                    f"topic {topic!r} in {self.path} is of type {connection.msgtype}; "
+                    f"accepted: {', '.join(types)}; the bag has {self._listed()}"
+                )
+
     def messages(self, topic: str, types: tuple[str, ...] = ()) -> Iterator[tuple[int, Any]]:
         """Yield the time in nanoseconds at which each message of a topic was recorded, and it.
 
@@ -71,15 +87,8 @@ class Bag:
         Raises:
             BagError: no such topic, another type than ``types``, or unreadable messages.
         """
+        self.check(topic, types)
         found = [connection for connection in self._reader.connections if connection.topic == topic]
-        if not found:
-            raise BagError(f"{self.path} has no topic {topic!r}; it has {self._listed()}")
-        for connection in found:
-            if types and connection.msgtype not in types:
-                raise BagError(
-                    f"topic {topic!r} in {self.path} is of type {connection.msgtype}; "
-                    f"accepted: {', '.join(types)}; the bag has {self._listed()}"
-                )
         try:
             for connection, stamp, data in self._reader.messages(found):
                 yield stamp, self._reader.deserialize(data, connection.msgtype)
@@ -95,10 +104,11 @@ class Bag:
         try:
             return self._read(files)
         except Exception as error:
-            if any(file.suffix == ".mcap" for file in _inside(path)):
+            if any(_begins_as_mcap(file) for file in _inside(path)):
                 recovered = self._recovered(_inside(path))
                 if recovered:
                     return self._read(recovered)
+                raise BagError(f"{path} was cut short: no message in it is whole") from error
             raise BagError(f"{path} cannot be read as a bag: {_line(error)}") from error
 
     def _read(self, files: list[Path]) -> AnyReader:
@@ -167,6 +177,11 @@ def _inside(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
     return [path]
+
+
+def _begins_as_mcap(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(MCAP_MAGIC)) == MCAP_MAGIC
 
 
 def _line(error: Exception) -> str:

@@ -37,6 +37,7 @@ FROM_BAG = ["--from-bag", "BAG", "--image-topic", "/camera"]
         (["reset", *FROM_BAG], "--pose-topic, or --odom-topic".replace(", or", " or"), ),
         (["reset", *FROM_BAG, "--odom-topic", "/a", "--pose-topic", "/b"], "one of them"),
         (["reset", *FROM_BAG, "--odom-topic", "/a", "--source", "x"], "not both"),
+        (["reset", *FROM_BAG, "--odom-topic", "/a"], "has no topic"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_one_line(arguments, words, bag, capsys):

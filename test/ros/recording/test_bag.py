@@ -62,6 +62,15 @@ def test_an_mcap_file_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path):
         assert 0 < opened.recovered < 3001
 
 
+def test_an_mcap_file_with_no_whole_message_is_called_cut_short(tmp_path):
+    bag = robot_bags.write_bag(tmp_path / "robot", {"/odom": robot_bags.drive(1.0)}, mcap=True)
+    (file,) = bag.glob("*.mcap")
+    short = tmp_path / "short.mcap"
+    short.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(BagError, match=r"short\.mcap was cut short"):
+        Bag(short)
+
+
 def test_a_folder_whose_metadata_was_not_written_is_read(bag, tmp_path):
     copy = shutil.copytree(bag, tmp_path / "robot")
     (copy / "metadata.yaml").unlink()
