@@ -33,13 +33,16 @@ MEASURES = ("psnr", "background")
 def measure(world: World, seed: int, chunks: int, chunk_frames: int, supersample: int) -> Curve:
     """Return PSNR and background PSNR of each chunk in dB, mean over its frames: [chunks, 2]."""
     video = world.config.video
-    drawn = sample_worlds(seed, family="sinusoid", device=world.device)
+    drawn = sample_worlds(
+        seed, family="sinusoid", style=world.config.world_style, device=world.device
+    )
 
     def show(times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, npt.NDArray[np.float64]]:
         poses = drawn.trajectories.poses(times)
         frames, ids = render(
             drawn.scenes, poses, times, video.height, video.width, video.fov_x,
-            supersample=supersample, core=choose_core(world.device, compiled=False),
+            supersample=supersample,
+            core=choose_core(world.device, drawn.scenes.style, compiled=False),
         )  # fmt: skip
         return frames[0], ids[0], poses[0].cpu().numpy()
 

@@ -6,6 +6,7 @@
 
 ``world``: 16 candidates of 17 frames from one state, at once and one by one, in turns within one
 process. ``stream``: the intervals between the frames of a realtime node, without and with goals.
+``workers``: the same candidates on one worker and on several (``--workers``, needs Ray).
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def measure_world(model: str, device: str, batch: int, repeats: int) -> None:
     world = World.load(model, device=device)
     video = world.config.video
     shown = episode(
-        7, context_frames=world.config.context_frames, target_frames=0, height=video.height,
-        width=video.width, fov_x=video.fov_x, fps=video.fps,
+        7, style=world.config.world_style, context_frames=world.config.context_frames,
+        target_frames=0, height=video.height, width=video.width, fov_x=video.fov_x, fps=video.fps,
     )  # fmt: skip
     world.reset(shown.context_frames, shown.context_poses, fov_x=shown.fov_x)
     state, paths = world.state(), paths_from(world.pose, video.fps)
@@ -151,6 +152,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=0, help="widest batch; 0: as the node")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("output/rollouts"))
     options = parser.parse_args()
     parts = options.parts.split(",")
@@ -158,6 +160,12 @@ def main() -> int:
         measure_world(options.model, options.device, options.batch, options.repeats)
     if "stream" in parts:
         measure_stream(options.model, options.device, options.seconds, options.output)
+    if "workers" in parts:
+        from rollouts_workers import measure_workers
+
+        measure_workers(
+            options.model, options.device, options.batch, options.repeats, options.workers
+        )
     return 0
 
 

@@ -45,6 +45,7 @@ class ContextPreparer:
                 width=facts.width,
                 fps=facts.fps,
                 fov_x=facts.fov_x,
+                world_style=facts.world_style,
             ),
             seed=seed,
             prompt=prompt or settings.prompt,

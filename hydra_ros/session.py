@@ -130,6 +130,7 @@ class Session:
             width=facts.width,
             fps=facts.fps,
             fov_x=facts.fov_x,
+            world_style=facts.world_style,
         )
 
     @property

@@ -41,6 +41,7 @@ class WorldFacts:
     fov_x: float
     context_frames: int
     max_chunk_frames: int
+    world_style: str
     pose: np.ndarray | None
     time: float
     memory_size: int
@@ -285,6 +286,7 @@ class SimulationThread:
             fov_x=state.fov_x if state else config.video.fov_x,
             context_frames=config.context_frames,
             max_chunk_frames=world.max_chunk_frames,
+            world_style=config.world_style,
             pose=world.pose if state else None,
             time=world.time if state else 0.0,
             memory_size=world.memory_size if state else 0,

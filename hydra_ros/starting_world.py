@@ -48,13 +48,17 @@ class StartingWorld:
 
 @dataclass(frozen=True, kw_only=True)
 class ContextFormat:
-    """What the model needs of a context: its length in frames, size in pixels, rate, view."""
+    """What the model needs of a context: its length in frames, size in pixels, rate, view.
+
+    ``world_style`` names the procedural worlds that it knows.
+    """
 
     frames: int
     height: int
     width: int
     fps: float
     fov_x: float
+    world_style: str = "plain"
 
 
 def starting_world(
@@ -86,6 +90,7 @@ def procedural_world(form: ContextFormat, *, seed: int, prompt: str, family: str
     shown = episode(
         seed,
         family=family,
+        style=form.world_style,
         context_frames=form.frames,
         target_frames=0,
         height=form.height,

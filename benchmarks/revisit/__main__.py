@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     rendering: dict[str, Any] = {
         "supersample": 1 if options.quick or options.coverage_only else 2,
         "device": device,
-        "core": choose_core(device, compiled=False),
+        "core": choose_core(device, config.world_style, compiled=False),
     }
     if options.coverage_only:
         rendering |= {"size": _SMALL, "every_frame": False}

@@ -59,7 +59,7 @@ def make_episodes(config: ModelConfig, family: str, gap: float, count: int) -> l
     episodes: list[Episode] = []
     seed = EVALUATION_SEEDS_START
     while len(episodes) < count:
-        worlds = sample_worlds(seed)
+        worlds = sample_worlds(seed, style=config.world_style)
         if family != "several_subjects" or int(worlds.scenes.motion.active.sum()) > 1:
             episodes.append(_episode(config, seed, family, gap, worlds))
         seed += 1

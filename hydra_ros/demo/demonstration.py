@@ -76,7 +76,7 @@ def demonstrate(options: Demonstration, report: ProgressReport) -> Outcome:
     report.stage("Looking for a world in which a subject leaves and comes back")
     scene = find_scene(
         options.seed, options.frames, height=video.height, width=video.width,
-        fps=video.fps, fov_x=video.fov_x, context=config.context_frames,
+        fps=video.fps, fov_x=video.fov_x, context=config.context_frames, style=config.world_style,
     )  # fmt: skip
     report.say(
         f"World {scene.seed}: out of sight {scene.gone:.1f} s before the context ends, "
@@ -176,7 +176,8 @@ def _episode(scene: Scene, config: ModelConfig) -> Episode:
     video = config.video
     with _one_thread():  # the node needs the others
         return episode(
-            scene.seed, family=FAMILY, context_frames=config.context_frames, target_frames=0,
+            scene.seed, family=FAMILY, style=config.world_style,
+            context_frames=config.context_frames, target_frames=0,
             height=video.height, width=video.width, fov_x=video.fov_x, fps=video.fps,
         )  # fmt: skip
 

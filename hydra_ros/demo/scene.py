@@ -28,13 +28,15 @@ class Scene:
 
 
 def find_scene(
-    seed: int, frames: int, *, height: int, width: int, fps: float, fov_x: float, context: int
-) -> Scene:
+    seed: int, frames: int, *, height: int, width: int, fps: float, fov_x: float, context: int,
+    style: str = "plain",
+) -> Scene:  # fmt: skip
     """Return the first world from ``seed`` on in which a subject leaves the view and comes back.
 
     Its context shows a subject for a second or more and ends with none in sight; the camera's
     path brings one of those back, for a second or more, within ``SEARCHED_FRAMES``. ``frames``
-    is the length of the path returned; ``context`` frames and the picture are the model's.
+    is the length of the path returned; ``context`` frames, the picture and the ``style`` of worlds
+    are the model's.
     """
     import torch
 
@@ -44,6 +46,7 @@ def find_scene(
         shown = episode(
             candidate,
             family=FAMILY,
+            style=style,
             context_frames=context,
             target_frames=SEARCHED_FRAMES,
             height=round(SEARCHED_WIDTH * height / width),
@@ -72,9 +75,7 @@ def subjects_in_sight(masks: np.ndarray) -> np.ndarray:
     return np.array(counts).reshape(len(counts), len(masks)) >= enough
 
 
-def leaves_and_returns(
-    visible: np.ndarray, context: int, fps: float
-) -> tuple[float, float] | None:
+def leaves_and_returns(visible: np.ndarray, context: int, fps: float) -> tuple[float, float] | None:
     """Return the seconds from the last sight to the context's end, and from there to the next.
 
     ``visible`` is bool [S, T], of which ``context`` frames belong to the context. None where a

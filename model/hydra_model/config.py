@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 Solver = Literal["euler", "dpm++", "unipc"]
 SOLVER_NAMES = get_args(Solver)
+WorldStyle = Literal["plain", "rich"]  # of procedural worlds, see hydra_model.procedural.scenes
 
 # How a model may be run (hydra_model.fast.acceleration says what is behind the names).
 ACCELERATIONS = ("auto", "reference", "exact", "fp8")
@@ -169,7 +170,10 @@ class SamplerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything a model folder's ``config.json`` says."""
+    """Everything a model folder's ``config.json`` says.
+
+    ``world_style`` names the procedural worlds that the model was trained on.
+    """
 
     name: str
     video: VideoConfig = field(default_factory=VideoConfig)
@@ -179,6 +183,12 @@ class ModelConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     context_latents: int = 20
     chunk_latents: int = 20
+    world_style: WorldStyle = "plain"
+
+    def __post_init__(self) -> None:
+        if self.world_style not in get_args(WorldStyle):
+            accepted = ", ".join(get_args(WorldStyle))
+            raise ValueError(f"world_style is {self.world_style!r}; accepted: {accepted}")
 
     @classmethod
     def from_name(cls, name: str) -> ModelConfig:

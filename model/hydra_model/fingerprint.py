@@ -19,9 +19,10 @@ def fingerprint(config: ModelConfig, modules: Iterable[nn.Module]) -> str:
     """Return 16 hexadecimal digits that differ where the form or the weights of a model do.
 
     From a few values of every tensor, rounded to bfloat16: the number type that the weights
-    are run in does not matter, nor does the sampler.
+    are run in does not matter, nor do the sampler and the worlds it was trained on.
     """
-    form = {name: part for name, part in config.to_dict().items() if name != "sampler"}
+    other = ("sampler", "world_style")
+    form = {name: part for name, part in config.to_dict().items() if name not in other}
     digest = hashlib.sha256(json.dumps(form, sort_keys=True).encode())
     for module in modules:
         samples = []

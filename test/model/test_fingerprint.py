@@ -16,13 +16,13 @@ def modules(seed: int = 0) -> list[torch.nn.Module]:
     return [Autoencoder(CONFIG.autoencoder), Transformer(CONFIG.transformer)]
 
 
-def test_number_type_memory_layout_and_sampler_do_not_matter() -> None:
+def test_number_type_memory_layout_sampler_and_worlds_do_not_matter() -> None:
     name = fingerprint(CONFIG, modules())
     autoencoder, transformer = modules()
     assert isinstance(autoencoder, Autoencoder)
     autoencoder.prepare("cpu", torch.bfloat16)
     sampler = dataclasses.replace(CONFIG.sampler, steps=7)
-    faster = dataclasses.replace(CONFIG, sampler=sampler)
+    faster = dataclasses.replace(CONFIG, sampler=sampler, world_style="rich")
     assert fingerprint(faster, [autoencoder, transformer.to(torch.bfloat16)]) == name
 
 

@@ -47,9 +47,10 @@ class ProceduralClips:
     def load(self, index: int) -> Clip:
         config, video = self.config, self.config.video
         shown = episode(
-            self.first_seed + index, family=self.family, context_frames=config.context_frames,
-            target_frames=config.chunk_frames, height=video.height, width=video.width,
-            fov_x=video.fov_x, fps=video.fps, device=self.device,
+            self.first_seed + index, family=self.family, style=config.world_style,
+            context_frames=config.context_frames, target_frames=config.chunk_frames,
+            height=video.height, width=video.width, fov_x=video.fov_x, fps=video.fps,
+            device=self.device,
         )  # fmt: skip
         return Clip(
             name=self.names()[index],

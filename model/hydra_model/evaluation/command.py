@@ -51,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--family", default=None, help="one camera family instead of the mix")
     parser.add_argument(
+        "--world-style", choices=("plain", "rich"), default=None,
+        help="worlds to measure on instead of those that the model was trained on",
+    )  # fmt: skip
+    parser.add_argument(
         "--renderer", choices=("auto", "pieces", "whole", "compiled"), default="auto",
         help="how worlds are rendered; auto is one fused kernel on a GPU (whole without Triton), "
         "in pieces on a CPU; compiling takes a minute and pays from thousands of worlds on",
@@ -94,8 +98,9 @@ def run(options: argparse.Namespace) -> int:
         other = load_model(also, device)
         count = other.config.sampler.steps
         predictors.append(ModelPredictor(f"{Path(also).name}, {count} steps", other, count))
+    style = options.world_style or model.config.world_style
     cores = {
-        "auto": lambda: choose_core(device, compiled=False),
+        "auto": lambda: choose_core(device, style, compiled=False),
         "pieces": lambda: render_pieces,
         "whole": lambda: render_core,
         "compiled": compile_core,
@@ -108,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
         batch=min(options.batch, len(seeds)),
         device=device,
         family=options.family,
+        style=style,
         core=cores[options.renderer](),
         shown=options.shown,
         on_batch=_progress,
@@ -119,6 +125,7 @@ def run(options: argparse.Namespace) -> int:
         "device": device,
         "dtype": str(model.dtype).removeprefix("torch."),
         "family": options.family or "training mix",
+        "worlds": style,
     }
     pictured = ModelPredictor.name_for(model.config.sampler.steps)
     aims = goals(evaluation, pictured, model.config.sampler.steps)

@@ -138,6 +138,7 @@ def evaluate(
     batch: int = 16,
     device: torch.device | str = "cpu",
     family: str | None = None,
+    style: str | None = None,
     core: Core | None = None,
     shown: int = 8,
     on_batch: Callable[[int, int], None] | None = None,
@@ -153,7 +154,9 @@ def evaluate(
     seconds: dict[str, float] = {}
     done = 0
     clock = _Clock(device, seconds)
-    batches = make_batches(seeds, config, batch=batch, device=device, family=family, core=core)
+    batches = make_batches(
+        seeds, config, batch=batch, device=device, family=family, style=style, core=core
+    )
     while True:
         with clock("worlds and their truth"):
             worlds = next(batches, None)

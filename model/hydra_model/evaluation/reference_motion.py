@@ -88,7 +88,10 @@ def extrapolated_hits(
     frames = torch.tensor(event.frames, device=times.device) + context_frames
     path = scenes.motion[world : world + 1].position(times)[0, :, subject]
     guess = linear_extrapolation(times[seen], path[seen], times[frames])
-    size, poses = scenes.subject_size[world, subject], camera_to_world[world, frames]
+    height, radius = scenes.subject_size[world, subject]
+    # A box is longer than wide.
+    size = torch.stack([height, radius.maximum(scenes.subject_shape[world, subject, -1])])
+    poses = camera_to_world[world, frames]
     true_centre = visible_centre(path[frames], size, poses, camera)
     guessed_centre = visible_centre(guess, size, poses, camera)
     distance = (guessed_centre - true_centre).norm(dim=-1)

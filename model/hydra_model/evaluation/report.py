@@ -14,7 +14,7 @@ from hydra_model.evaluation.goals import Goal, share_of_extrapolation
 from hydra_model.evaluation.procedural import TRUTH, Evaluation
 from hydra_model.evaluation.scores import Record
 from hydra_model.pictures import contact_sheet
-from hydra_model.procedural.motion import MOTION_NAMES
+from hydra_model.procedural.motion import MOTION_NAMES, WAYPOINTS
 
 _COLUMNS = 7  # pictures in a row of the sheet
 
@@ -39,23 +39,25 @@ def main_table(evaluation: Evaluation) -> str:
 
 def subject_table(evaluation: Evaluation) -> str:
     """Return the Markdown table of subjects found again and never lost, a row per predictor."""
+    first = next(iter(evaluation.summaries.values()))
+    events = {m: first["reentry_by_motion"][m]["events"] for m in MOTION_NAMES}
+    # Worlds of the style "plain" have nobody who turns at waypoints.
+    shown = [m for m in MOTION_NAMES if events[m] or m != MOTION_NAMES[WAYPOINTS]]
     rows = []
     for name, s in evaluation.summaries.items():
         r, stay = s["reentry"], s["never_left"]
         rows.append(
             [
                 name,
-                _pair(r), *(_pair(s["reentry_by_motion"][m]) for m in MOTION_NAMES),
+                _pair(r), *(_pair(s["reentry_by_motion"][m]) for m in shown),
                 _number(share_of_extrapolation(evaluation.summaries, name), 2),
                 _number(r["distance_where_found"], 1), _number(r["wrong_colour_frames"], 3),
                 _number(stay["hit_whole_chunk"], 3),
                 " / ".join(_number(v, 2) for v in stay["hit_by_time"].values()),
             ]
         )  # fmt: skip
-    first = next(iter(evaluation.summaries.values()))
-    counts = [first["reentry"]["events"]]
-    counts += [first["reentry_by_motion"][m]["events"] for m in MOTION_NAMES]
-    motions = ("all", *(m.replace("_", " ") for m in MOTION_NAMES))
+    counts = [first["reentry"]["events"], *(events[m] for m in shown)]
+    motions = ("all", *(m.replace("_", " ") for m in shown))
     header = [
         "",
         *(f"{m} ({n})" for m, n in zip(motions, counts, strict=True)),

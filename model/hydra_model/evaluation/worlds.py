@@ -65,14 +65,16 @@ def make_batches(
     batch: int,
     device: torch.device | str,
     family: str | None = None,
+    style: str | None = None,
     core: Core | None = None,
 ) -> Iterator[WorldBatch]:
     """Render worlds in batches; each has the camera family that training would give its seed.
 
-    ``core`` is how, see ``procedural.renderer.render``.
+    They are of the model's own style where ``style`` is None. ``core`` is how they are rendered,
+    see ``procedural.renderer.render``.
     """
     for start in range(0, len(seeds), batch):
-        yield _make_batch(list(seeds[start : start + batch]), config, device, family, core)
+        yield _make_batch(list(seeds[start : start + batch]), config, device, family, style, core)
 
 
 def _make_batch(
@@ -80,6 +82,7 @@ def _make_batch(
     config: ModelConfig,
     device: torch.device | str,
     family: str | None,
+    style: str | None,
     core: Core | None,
 ) -> WorldBatch:
     video = config.video
@@ -87,7 +90,7 @@ def _make_batch(
     # A compiled core wants one shape, so the last group is filled up with copies.
     group = min(_RENDERED_AT_ONCE, len(seeds))
     padded = seeds + [seeds[-1]] * (-len(seeds) % group)
-    worlds = sample_worlds(padded, family=family, device=device)
+    worlds = sample_worlds(padded, family=family, style=style or config.world_style, device=device)
     times = torch.arange(1 - context, target + 1, dtype=torch.float64, device=device) / video.fps
     poses = worlds.trajectories.poses(times)
     rendered = []

@@ -2,7 +2,7 @@
 """Procedural worlds: endless training data, and ground truth for any camera path.
 
 ``scenes``, ``motion`` and ``trajectories`` draw what a seed holds; ``visibility`` and ``shading``
-say how it looks, ray by ray; ``cores`` runs them eagerly or compiled, ``triton_renderer`` says the
+say how it looks, ray by ray; ``cores`` runs them eagerly or compiled, ``fused`` says the
 same in one kernel for GPUs; ``renderer`` and ``episodes`` are what others call.
 """
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hydra_model.procedural.shading import Looks, shade, shade_under_block, shade_under_subject
+from hydra_model.procedural.shading import Looks, shade
+from hydra_model.procedural.shadows import (
+    cast_by_block,
+    cast_by_subject,
+    shade_under_block,
+    shade_under_subject,
+)
 from hydra_model.procedural.visibility import (
     FIRST_BLOCK,
     Geometry,
@@ -18,13 +25,16 @@ from hydra_model.procedural.visibility import (
     ground_or_sky,
     make_rays,
     take_block,
+    take_rich_subject,
     take_subject,
 )
 
 # Renders whole images: takes optical camera-to-world float32 [F, 4, 4], Geometry, Looks, height,
-# width, focal length in pixels and supersample; returns frames uint8 [F, H, W, 3], subject ids
-# uint8 [F, H, W] and depth float32 [F, H, W]. See ``render_core``.
-Core = Callable[[Tensor, Geometry, Looks, int, int, float, int], tuple[Tensor, Tensor, Tensor]]
+# width, focal length in pixels, supersample and whether worlds are of the style "rich"; returns
+# frames uint8 [F, H, W, 3], subject ids uint8 [F, H, W] and depth float32 [F, H, W].
+Core = Callable[
+    [Tensor, Geometry, Looks, int, int, float, int, bool], tuple[Tensor, Tensor, Tensor]
+]
 # Rays that eager mode holds at once: they fit the cache, and PyTorch does not split so few among
 # threads, whose waiting for each other costs far more than it gains on a busy machine.
 _EAGER_RAYS = 1 << 15
@@ -48,9 +58,12 @@ class Kernels(NamedTuple):
     ground_or_sky: Callable[..., Any] = ground_or_sky
     take_block: Callable[..., Any] = take_block
     take_subject: Callable[..., Any] = take_subject
+    take_rich_subject: Callable[..., Any] = take_rich_subject
     ground_points: Callable[..., Any] = ground_points
     shade_under_block: Callable[..., Any] = shade_under_block
     shade_under_subject: Callable[..., Any] = shade_under_subject
+    cast_by_block: Callable[..., Any] = cast_by_block
+    cast_by_subject: Callable[..., Any] = cast_by_subject
     shade: Callable[..., Any] = shade_bytes
 
 
@@ -62,6 +75,7 @@ def shade_rays(
     width: int,
     focal: float,
     supersample: int,
+    rich: bool,
     rows: tuple[int, int],
     kernels: Kernels = Kernels(),  # noqa: B008 - immutable
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -86,18 +100,24 @@ def shade_rays(
             )
         for i, subject in enumerate(subjects):
             own = number[first_subject + 2 * i]
-            depth, surface = kernels.take_subject(rays, subject, own, depth, surface)
+            take = kernels.take_rich_subject if rich else kernels.take_subject
+            depth, surface = take(rays, subject, own, depth, surface)
         return depth, surface
 
     rays = kernels.make_rays(camera_to_world, height, width, focal, supersample, rows)
     depth, surface = first_surface(rays)
     x, y, shadow = kernels.ground_points(rays, depth)
+    if rich:
+        for subject in subjects:
+            shadow = kernels.cast_by_subject(x, y, subject, looks.sun_direction, shadow)
+        for block in blocks:
+            shadow = kernels.cast_by_block(x, y, block, looks.sun_direction, shadow)
     for subject in subjects:
         shadow = kernels.shade_under_subject(x, y, subject, shadow)
     for block in blocks:
         shadow = kernels.shade_under_block(x, y, block, shadow)
     pixel = 1 / (focal * supersample)
-    red, green, blue = kernels.shade(rays, depth, surface, shadow, geometry, looks, pixel)
+    red, green, blue = kernels.shade(rays, depth, surface, shadow, geometry, looks, pixel, rich)
     if supersample > 1:
         rays = kernels.make_rays(camera_to_world, height, width, focal, 1, rows)
         depth, surface = first_surface(rays)
@@ -113,11 +133,14 @@ def render_core(
     width: int,
     focal: float,
     supersample: int,
+    rich: bool,
     kernels: Kernels = Kernels(),  # noqa: B008 - immutable
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Render as ``Core`` says, all at once: about a gigabyte for a thousand small images."""
     rows = (0, height)
-    shaded = shade_rays(camera, geometry, looks, height, width, focal, supersample, rows, kernels)
+    shaded = shade_rays(
+        camera, geometry, looks, height, width, focal, supersample, rich, rows, kernels
+    )
     *colors, subject_ids, depth = _pixels(shaded, width, supersample)
     return torch.stack(colors, -1), subject_ids, depth
 
@@ -130,6 +153,7 @@ def render_pieces(
     width: int,
     focal: float,
     supersample: int,
+    rich: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Render as ``Core`` says, eagerly in pieces that fit a CPU's cache."""
     total = len(camera)
@@ -141,7 +165,7 @@ def render_pieces(
             camera[at],
             Geometry(*(value[at] for value in geometry)),
             Looks(*(value[at] for value in looks)),
-            height, width, focal, supersample, rows,
+            height, width, focal, supersample, rich, rows,
         )  # fmt: skip
         *colors, subject_ids[at, slice(*rows)], depth[at, slice(*rows)] = _pixels(
             shaded, width, supersample
@@ -158,7 +182,7 @@ class CompiledCore:
     kernels: Kernels
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-        return render_core(*arguments, self.kernels)
+        return partial(render_core, kernels=self.kernels)(*arguments)
 
 
 def compile_core(**options: Any) -> Core:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from hydra_model.procedural.cores import Core
+from hydra_model.procedural.motion import PLAIN
 from hydra_model.procedural.random import as_seeds
 from hydra_model.procedural.renderer import render
 from hydra_model.procedural.scenes import Scenes, sample_scenes
@@ -43,17 +44,19 @@ def sample_worlds(
     seeds: int | Iterable[int] | Tensor,
     *,
     family: str | None = None,
+    style: str = PLAIN,
     device: torch.device | str = "cpu",
 ) -> Worlds:
     """Draw one world per seed, with the named camera family or one drawn for each world.
 
-    Many small operations: draw many worlds at once and slice them into batches.
+    ``style`` is "plain" or "rich", see ``scenes``; a seed is another world in each of them. Many
+    small operations: draw many worlds at once and slice them into batches.
     """
     seeds = as_seeds(seeds, device)
     families = (
         choose_families(seeds) if family is None else torch.full_like(seeds, family_index(family))
     )
-    scenes = sample_scenes(seeds)
+    scenes = sample_scenes(seeds, style)
     return Worlds(scenes, sample_trajectories(seeds, families, scenes.motion))
 
 
@@ -89,13 +92,14 @@ def sample_training_batch(
     device: torch.device | str = "cpu",
     *,
     supersample: int = 2,
+    style: str = PLAIN,
     renderer: Core | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw worlds by their seeds and render them at times [T] or [B, T]; see ``render_worlds``.
 
     Times are seconds from the episode's last context frame, -72 to 12; they may have gaps.
     """
-    worlds = sample_worlds(seeds, device=device)
+    worlds = sample_worlds(seeds, style=style, device=device)
     return render_worlds(
         worlds,
         segment_times.to(device),
@@ -181,6 +185,7 @@ def episode(
     seed: int,
     *,
     family: str | None = "look_away",
+    style: str = PLAIN,
     context_frames: int = 77,
     target_frames: int = 77,
     height: int = 96,
@@ -192,15 +197,16 @@ def episode(
 ) -> Episode:
     """Make the episode of a seed: context frames up to time 0, target frames after it.
 
-    ``family`` is one of ``trajectories.FAMILIES``, or None to draw it from the seed. ``fov_x`` is
-    in radians. The world does not depend on the family, only the camera's path does.
+    ``family`` is one of ``trajectories.FAMILIES``, or None to draw it from the seed; ``style`` is
+    one of ``motion.STYLES``. ``fov_x`` is in radians. The world does not depend on the family, only
+    the camera's path does.
     """
     if context_frames < 1 or target_frames < 0:
         raise ValueError(
             f"context_frames is {context_frames} and target_frames {target_frames}; "
             "accepted are at least 1 and at least 0"
         )
-    worlds = sample_worlds(seed, family=family, device=device)
+    worlds = sample_worlds(seed, family=family, style=style, device=device)
     context_times = torch.arange(1 - context_frames, 1, dtype=torch.float64) / fps
     target_times = torch.arange(1, target_frames + 1, dtype=torch.float64) / fps
     show = partial(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hydra_model.procedural.cores import Core, compile_core, render_core, render_pieces
+from hydra_model.procedural.motion import PLAIN, RICH
 from hydra_model.procedural.random import as_seeds
 from hydra_model.procedural.scenes import Scenes, sample_scenes
 from hydra_model.procedural.shading import Looks
@@ -67,32 +68,37 @@ def render(
     focal = width / 2 / math.tan(fov_x / 2)
 
     if core is None:
-        core = fused_core(str(camera.device)) or render_pieces
-    images = core(camera, geometry, looks, height, width, focal, supersample)
+        core = fused_core(str(camera.device), scenes.style) or render_pieces
+    images = core(camera, geometry, looks, height, width, focal, supersample, scenes.style == RICH)
     frames, subject_ids, depth = (image.unflatten(0, (batch, steps)) for image in images)
     return (frames, subject_ids, depth) if with_depth else (frames, subject_ids)
 
 
-def choose_core(device: torch.device | str, *, compiled: bool = True) -> Core | None:
-    """Return the core to render many images with, for ``render``.
+def choose_core(
+    device: torch.device | str, style: str = PLAIN, *, compiled: bool = True
+) -> Core | None:
+    """Return the core to render many images of worlds of a style with, for ``render``.
 
     None (in pieces) on a CPU, the fused kernel on a GPU. Where that does not run, it is the
     compiled pieces, which take a minute to prepare, or those as they are if not ``compiled``.
     """
     if torch.device(device).type != "cuda":
         return None
-    return fused_core(str(device)) or (compile_core() if compiled else render_core)
+    return fused_core(str(device), style) or (compile_core() if compiled else render_core)
 
 
 @functools.cache
-def fused_core(device: str) -> Core | None:
-    """Return the fused kernel where Triton is there and it draws what the eager renderer does."""
+def fused_core(device: str, style: str) -> Core | None:
+    """Return the fused kernel where Triton is there and it draws what the eager renderer does.
+
+    That is tried on worlds of the style, once; the kernel is compiled for it in some seconds.
+    """
     if torch.device(device).type != "cuda" or importlib.util.find_spec("triton") is None:
         return None
     try:
-        from hydra_model.procedural.triton_renderer import render_fused
+        from hydra_model.procedural.fused.renderer import render_fused
 
-        off = differing(render_fused, device)
+        off = differing(render_fused, device, style)
     except Exception as error:  # compilers fail in their own ways; there are other renderers
         logger.warning("the fused renderer does not run here: %s", error)
         return None
@@ -103,15 +109,21 @@ def fused_core(device: str) -> Core | None:
 
 
 def differing(
-    core: Core, device: torch.device | str, *, seeds: Iterable[int] = range(4), height: int = 24,
-    width: int = 40, supersample: int = 2,
-) -> float:  # fmt: skip
+    core: Core,
+    device: torch.device | str,
+    style: str = PLAIN,
+    *,
+    seeds: Iterable[int] = range(4),
+    height: int = 24,
+    width: int = 40,
+    supersample: int = 2,
+) -> float:
     """Return the share of pixels that ``core`` and the eager renderer draw differently.
 
     Differently is another subject, or a colour that is off by more than the last bit. Rays along
     an edge may fall on either side of it, so a few always do.
     """
-    scenes = sample_scenes(as_seeds(seeds, device))
+    scenes = sample_scenes(as_seeds(seeds, device), style)
     times = torch.tensor([-4.0, 2.0], dtype=torch.float64, device=device)
     towards = torch.linspace(0, 5, 2 * len(scenes), dtype=torch.float64, device=device)
     yaw = towards.reshape(-1, 2)
@@ -131,7 +143,8 @@ def pack_geometry(scenes: Scenes, times: Tensor) -> Geometry:
     active = scenes.motion.active[:, None, :, None]
     heading = velocity / velocity.norm(dim=-1, keepdim=True).clamp(min=1e-9)
     size = scenes.subject_size[:, None].expand_as(position)
-    subjects = torch.cat([torch.where(active, position, _HIDDEN), heading, size], -1)
+    form = scenes.subject_shape[:, None].expand(*position.shape[:3], -1)
+    subjects = torch.cat([torch.where(active, position, _HIDDEN), heading, size, form], -1)
     yaw = scenes.block_yaw[..., None]
     blocks = torch.cat([scenes.block_centre, scenes.block_half, yaw.cos(), yaw.sin()], -1)
     blocks = blocks.repeat_interleave(position.shape[1], 0)
@@ -143,5 +156,6 @@ def pack_looks(scenes: Scenes, steps: int) -> Looks:
     pattern = torch.stack([scenes.block_pattern.to(scenes.block_cell), scenes.block_cell], -1)
     blocks = torch.cat([scenes.block_colors.flatten(2), pattern], -1)
     same = [getattr(scenes, name) for name in Looks._fields[2:]]
-    values = (blocks, scenes.subject_color, *same)
+    colors = [scenes.subject_color, scenes.subject_second_color, scenes.subject_pattern]
+    values = (blocks, torch.cat(colors, -1), *same)
     return Looks(*(value.to(torch.float32).repeat_interleave(steps, 0) for value in values))

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a procedural world holds: ground, sky, blocks and the looks of the subjects."""
+"""What a procedural world holds: ground, sky, blocks and the looks of the subjects.
+
+There are two styles. "plain" has blocks on open ground and walkers. "rich" also has walls with
+doorways, more forms and patterns of subjects, walkers that turn at waypoints, and shadows that
+fall along the sun's direction. A seed's world of one style never changes: weights know it.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +14,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hydra_model.procedural.motion import MAX_SUBJECTS, Motion, sample_motion
+from hydra_model.procedural.colors import hsv_to_rgb, muted_pairs
+from hydra_model.procedural.motion import MAX_SUBJECTS, PLAIN, RICH, STYLES, Motion, sample_motion
 from hydra_model.procedural.random import choice, uniform
+from hydra_model.procedural.subjects import sample_subjects
 from hydra_model.procedural.tensors import TensorBatch
+from hydra_model.procedural.walls import CLEARANCE, sample_walls, walked_points
 
 MAX_BLOCKS = 10
+RICH_BLOCKS = 6  # at most, beside the walls
 CAMERA_CLEARANCE = 2.6  # metres around the origin without blocks
 _SECTORS = 8  # block candidates are spread over this many directions
 _CANDIDATES = 7 * _SECTORS
-# Patterns of a block's faces.
+# Patterns of a block's faces; ``walls`` has more.
 STRIPES_ACROSS, STRIPES_UP, CHECKS, TWO_TONE = range(4)
 
 
@@ -25,7 +34,9 @@ STRIPES_ACROSS, STRIPES_UP, CHECKS, TWO_TONE = range(4)
 class Scenes(TensorBatch):
     """A batch of worlds, float64; ROS world frame (z up, ground at z = 0), metres, RGB in [0, 1].
 
-    ``subject_size`` [B, S, 2] is height and body radius. Blocks are [B, N, ...]: centre (x, y),
+    ``subject_size`` [B, S, 2] is height and body radius, ``subject_shape`` [B, S, 7] the form
+    (``subjects``; last the half length of a box, 0 for an ellipsoid), ``subject_pattern`` [B, S, 2]
+    the kind and its cell in metres. Blocks are [B, N, ...]: centre (x, y),
     half sizes (along their own x and y, and height / 2; -1 for a block that is not there), yaw,
     two colours, pattern (int64) and its cell in metres. ``ground_waves`` [B, 4, 3] are wave
     vectors and phases of the patches; ``ground_pattern`` [B, 3] is angle, cell and stripes (1)
@@ -35,6 +46,9 @@ class Scenes(TensorBatch):
     motion: Motion
     subject_color: Tensor
     subject_size: Tensor
+    subject_shape: Tensor
+    subject_second_color: Tensor
+    subject_pattern: Tensor
     block_centre: Tensor
     block_half: Tensor
     block_yaw: Tensor
@@ -49,44 +63,42 @@ class Scenes(TensorBatch):
     mountain_waves: Tensor
     mountain_height: Tensor
     sun_direction: Tensor
+    style: str = PLAIN
 
 
-def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Convert hue (turns, any real), saturation and value [...] to RGB [..., 3] in [0, 1]."""
-    offset = torch.tensor([5.0, 3.0, 1.0], dtype=hue.dtype, device=hue.device)
-    k = torch.remainder(offset + 6 * hue[..., None], 6)
-    ramp = torch.minimum(k, 4 - k).clamp(0, 1)
-    return value[..., None] * (1 - saturation[..., None] * ramp)
-
-
-def sample_scenes(seeds: Tensor) -> Scenes:
-    """Draw one world per seed (int64 [B]); a world depends on its own seed alone."""
-    motion = sample_motion(seeds)
+def sample_scenes(seeds: Tensor, style: str = PLAIN) -> Scenes:
+    """Draw one world per seed (int64 [B]); a world depends on its own seed and style alone."""
+    if style not in STYLES:
+        raise ValueError(f"world style is {style!r}; accepted: {', '.join(STYLES)}")
+    motion = sample_motion(seeds, style)
 
     # Hues of the subjects are at least 60 degrees apart; blocks take hues between them.
     gaps = 1 / 6 + 0.5 * torch.nn.functional.normalize(
         -uniform(seeds, "hue gaps", MAX_SUBJECTS, low=1e-6).log(), p=1, dim=1
     )
     hues = uniform(seeds, "first hue", 1) + gaps.cumsum(1)
-    ones = torch.ones_like(hues)
-    subject_color = hsv_to_rgb(hues, ones, uniform(seeds, "subject value", 3, low=0.85))
-    height = uniform(seeds, "subject height", MAX_SUBJECTS, low=1.3, high=1.9)
-    girth = height * uniform(seeds, "subject girth", MAX_SUBJECTS, low=0.15, high=0.2)
-
+    walls = sample_walls(seeds, motion, hues, gaps) if style == RICH else None
     return Scenes(
         motion=motion,
-        subject_color=subject_color,
-        subject_size=torch.stack([height, girth], -1),
-        **_sample_blocks(seeds, motion, hues, gaps),
+        **sample_subjects(seeds, hues, style),
+        **_sample_blocks(seeds, motion, hues, gaps, walls),
         **_sample_ground(seeds),
-        **_sample_sky(seeds),
+        **_sample_sky(seeds, low_sun=0.3 if style == PLAIN else 0.5),
+        style=style,
     )
 
 
 def _sample_blocks(
-    seeds: Tensor, motion: Motion, subject_hues: Tensor, gaps: Tensor
+    seeds: Tensor,
+    motion: Motion,
+    subject_hues: Tensor,
+    gaps: Tensor,
+    walls: dict[str, Tensor] | None,
 ) -> dict[str, Tensor]:
-    """Draw more blocks than needed, then keep the first ones that stand in nobody's way."""
+    """Draw more blocks than needed, then keep the first ones that stand in nobody's way.
+
+    With walls they are fewer, keep clear of those and come before them in the result.
+    """
     n = _CANDIDATES
     sector = torch.arange(n, device=seeds.device) * 3 % _SECTORS  # neighbours come late
     turn = uniform(seeds, "block bearing", n) + sector + uniform(seeds, "block sectors", 1)
@@ -99,10 +111,15 @@ def _sample_blocks(
 
     radius = half[..., :2].norm(dim=-1)
     allowed = distance - radius > CAMERA_CLEARANCE
-    allowed &= _clear_of_paths(motion, centre, half, yaw, margin=0.5)
+    allowed &= _clear_of_paths(
+        motion, centre, half, yaw, margin=0.5 if walls is None else CLEARANCE
+    )
     apart = (centre[:, :, None] - centre[:, None]).norm(dim=-1)
     touching = apart < radius[:, :, None] + radius[:, None] + 0.2
     wanted = 6 + choice(seeds, "block count", (1.0,) * 5)
+    if walls is not None:
+        wanted = 3 + choice(seeds, "block count", (1.0,) * (RICH_BLOCKS - 2))
+        allowed &= _clear_of_walls(walls, centre, radius, margin=0.15)
     kept = torch.zeros_like(allowed)
     # First one block per sector, so that there is something to see on all sides; then the rest.
     crowded = touching | (sector[:, None] == sector)
@@ -113,40 +130,44 @@ def _sample_blocks(
     order = kept.to(torch.int64).argsort(dim=1, descending=True, stable=True)[:, :MAX_BLOCKS]
     world = torch.arange(len(seeds), device=seeds.device)[:, None]
 
-    # Two muted colours from between the subjects' hues.
-    between = choice(seeds, "block hue", (1.0,) * MAX_SUBJECTS, MAX_BLOCKS)
-    gap = gaps.gather(1, between)
-    hue = subject_hues.gather(1, between) - gap * uniform(
-        seeds, "block hue in gap", MAX_BLOCKS, low=0.3, high=0.7
-    )
-    saturation = uniform(seeds, "block saturation", MAX_BLOCKS, low=0.15, high=0.45)
-    value = uniform(seeds, "block value", MAX_BLOCKS, low=0.55, high=0.95)
-    darker = value * uniform(seeds, "block contrast", MAX_BLOCKS, low=0.5, high=0.75)
-    colors = [hsv_to_rgb(hue, saturation, value), hsv_to_rgb(hue + 0.03, saturation, darker)]
-    return {
+    blocks = {
         "block_centre": centre[world, order],
         "block_half": torch.where(kept[world, order][..., None], half[world, order], -1.0),
         "block_yaw": yaw[world, order],
-        "block_colors": torch.stack(colors, 2),
+        "block_colors": muted_pairs(seeds, "block", MAX_BLOCKS, subject_hues, gaps),
         "block_pattern": choice(seeds, "block pattern", (1.0,) * 4, MAX_BLOCKS),
         "block_cell": uniform(seeds, "block cell", MAX_BLOCKS, low=0.35, high=0.7),
     }
+    if walls is None:
+        return blocks
+    return {name: torch.cat([blocks[name][:, :RICH_BLOCKS], walls[name]], 1) for name in blocks}
 
 
 def _clear_of_paths(
     motion: Motion, centre: Tensor, half: Tensor, yaw: Tensor, margin: float
 ) -> Tensor:
     """Return bool [B, N]: no active subject ever comes within ``margin`` of the block."""
-    # Long enough for the slowest straight walker to have walked its whole line.
-    times = torch.linspace(-75, 15, 181, dtype=torch.float64, device=centre.device)
-    path = motion.position(times).flatten(1, 2)  # [B, T*S, 2]
-    active = motion.active[:, None].expand(-1, len(times), -1).flatten(1, 2)
+    path, active = walked_points(motion)
     offset = path[:, None] - centre[:, :, None]
     cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
     along = (cos * offset[..., 0] + sin * offset[..., 1]).abs() - half[..., 0:1]
     across = (cos * offset[..., 1] - sin * offset[..., 0]).abs() - half[..., 1:2]
     near = torch.maximum(along, across) < margin
     return ~(near & active[:, None]).any(-1)
+
+
+def _clear_of_walls(
+    walls: dict[str, Tensor], centre: Tensor, radius: Tensor, margin: float
+) -> Tensor:
+    """Return bool [B, N]: a block of ``radius`` [B, N] is ``margin`` or more from every wall."""
+    offset = centre[:, :, None] - walls["block_centre"][:, None]  # [B, N, W, 2]
+    yaw, half = walls["block_yaw"][:, None], walls["block_half"][:, None]
+    cos, sin = yaw.cos(), yaw.sin()
+    along = (cos * offset[..., 0] + sin * offset[..., 1]).abs() - half[..., 0]
+    across = (cos * offset[..., 1] - sin * offset[..., 0]).abs() - half[..., 1]
+    apart = torch.hypot(along.clamp(min=0), across.clamp(min=0))
+    near = (apart < radius[..., None] + margin) & (half[..., 0] > 0)
+    return ~near.any(-1)
 
 
 def _sample_ground(seeds: Tensor) -> dict[str, Tensor]:
@@ -172,7 +193,7 @@ def _sample_ground(seeds: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _sample_sky(seeds: Tensor) -> dict[str, Tensor]:
+def _sample_sky(seeds: Tensor, low_sun: float) -> dict[str, Tensor]:
     def draw(name: str, low: float = 0.0, high: float = 1.0) -> Tensor:
         return uniform(seeds, f"sky/{name}", low=low, high=high)
 
@@ -186,7 +207,7 @@ def _sample_sky(seeds: Tensor) -> dict[str, Tensor]:
     shade = draw("mountain saturation", 0.15, 0.3)
     near = hsv_to_rgb(draw("mountain hue 1"), shade, draw("mountain v 1", 0.35, 0.5))
     far = hsv_to_rgb(draw("mountain hue 2"), shade, draw("mountain v 2", 0.5, 0.65))
-    azimuth, elevation = draw("sun azimuth", high=2 * math.pi), draw("sun elevation", 0.3, 1.1)
+    azimuth, elevation = draw("sun azimuth", high=2 * math.pi), draw("sun elevation", low_sun, 1.1)
     level = elevation.cos()
     sun = [level * azimuth.cos(), level * azimuth.sin(), elevation.sin()]
     return {

@@ -6,21 +6,17 @@ Patterns are soft waves that fade where they get finer than a pixel, so that not
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hydra_model.procedural.textures import body_wave, box_normal, soft_wave, wall_light, wall_wave
 from hydra_model.procedural.visibility import (
-    BODY_CENTRE,
-    BODY_HALF,
     FAR,
     FIRST_BLOCK,
     GROUND,
-    HEAD_CENTRE,
-    HEAD_RADIUS,
     SKY,
     Geometry,
     Rays,
@@ -35,7 +31,7 @@ HAZE_DISTANCE = 80.0  # metres over which the ground fades to 1/e into the horiz
 class Looks(NamedTuple):
     """float32 looks of each frame's world, see ``Scenes``; the first axis is the frame.
 
-    ``blocks`` [F, N, 8] is two colours, pattern and cell; ``subjects`` [F, S, 3] colours.
+    ``blocks`` [F, N, 8] and ``subjects`` [F, S, 8] are two colours, pattern and cell.
     """
 
     blocks: Tensor
@@ -52,12 +48,12 @@ class Looks(NamedTuple):
 
 def shade(
     rays: Rays, depth: Tensor, surface: Tensor, shadow: Tensor, geometry: Geometry, looks: Looks,
-    pixel: float,
+    pixel: float, rich: bool,
 ) -> Color:  # fmt: skip
     """Return red, green and blue in [0, 1], each [F, P].
 
-    ``shadow`` [F, P] is what contact shadows leave of the ground's light; ``pixel`` is 1 / focal
-    length.
+    ``shadow`` [F, P] is what shadows leave of the ground's light; ``pixel`` is 1 / focal length;
+    ``rich`` worlds have patterns that others do not look for.
     """
     x, y, z = (o + depth * d for o, d in zip(rays[:3], rays[3:], strict=True))
     first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
@@ -66,9 +62,10 @@ def shade(
     haze = 1 - torch.exp(-depth.clamp(max=FAR) / HAZE_DISTANCE)
     ground = _ground(rays, depth, x, y, shadow, looks, pixel)
     ground = _blend(ground, horizon, haze)
-    block = _block(x, y, z, depth, surface, geometry, looks, pixel)
+    block = _block(x, y, z, depth, surface, geometry, looks, pixel, rich)
     block = _blend(block, horizon, haze * 0.7)
-    subject = _subject(x, y, z, surface - first_subject, geometry, looks)
+    part = surface - first_subject
+    subject = _subject(x, y, z, depth, part, geometry, looks, pixel, rich)
     color = _select(surface == SKY, sky, ground)
     color = _select((surface > GROUND) & (surface < first_subject), block, color)
     return _select(surface >= first_subject, subject, color)
@@ -100,13 +97,6 @@ def _lookup(table: Tensor, index: Tensor) -> Callable[[int], Tensor]:
     return lambda j: table[:, :, j].gather(1, index)
 
 
-def _soft_wave(x: Tensor, cell: Tensor, width: Tensor) -> Tensor:
-    """A square wave of half period ``cell``, its edges as soft as ``width``; in [-1, 1]."""
-    steepness = (cell / width).clamp(1, 8)
-    fade = 1 / (1 + (1.5 * width / cell) ** 4)
-    return (torch.sin(x * (math.pi / cell)) * steepness).clamp(-1, 1) * fade
-
-
 def _light(nx: Tensor, ny: Tensor, nz: Tensor, looks: Looks) -> Tensor:
     """Lambert's law with a soft skylight that keeps faces in the shade apart."""
     sun = _spread_color(looks.sun_direction)
@@ -123,8 +113,8 @@ def _ground(
     # A pixel's footprint grows with distance and with the slant of the view.
     slant = 1 / away_from_zero(rays.dz.abs()).clamp(min=0.02)
     width = (depth * pixel * slant.clamp(min=1)).clamp(min=1e-3)
-    wave = _soft_wave(along, cell, width)
-    wave = wave * torch.where(stripes > 0.5, 1.0, _soft_wave(across, cell, width))
+    wave = soft_wave(along, cell, width)
+    wave = wave * torch.where(stripes > 0.5, 1.0, soft_wave(across, cell, width))
 
     w = [looks.ground_waves[:, i] for i in range(4)]
     phase = [_spread(k[:, 0]) * x + _spread(k[:, 1]) * y + _spread(k[:, 2]) for k in w]
@@ -138,27 +128,9 @@ def _ground(
     return _scale(color, (1 + 0.13 * tint) * shadow)
 
 
-def shade_under_subject(x: Tensor, y: Tensor, subject: Tensor, light: Tensor) -> Tensor:
-    """Darken ``light`` [F, P] at ground points x, y under a subject [F, 6]."""
-    centre_x, centre_y, _, _, _, body = subject[..., None].unbind(1)
-    dx, dy = x - centre_x, y - centre_y
-    outside = (dx * dx + dy * dy) / (1.25 * body).square()
-    return light * (1 - 0.55 * (1.6 - outside).clamp(0, 1))
-
-
-def shade_under_block(x: Tensor, y: Tensor, block: Tensor, light: Tensor) -> Tensor:
-    """Darken ``light`` [F, P] at ground points x, y around the feet of a block [F, 7]."""
-    cx, cy, half_x, half_y, _, cos, sin = block[..., None].unbind(1)
-    dx, dy = x - cx, y - cy
-    u = ((cos * dx + sin * dy).abs() - half_x).clamp(min=0)
-    v = ((cos * dy - sin * dx).abs() - half_y).clamp(min=0)
-    near = (1 - 3 * (u + v)).clamp(min=0)
-    return light * (1 - 0.4 * near * (half_x > 0))
-
-
 def _block(
     x: Tensor, y: Tensor, z: Tensor, depth: Tensor, surface: Tensor,
-    geometry: Geometry, looks: Looks, pixel: float,
+    geometry: Geometry, looks: Looks, pixel: float, rich: bool,
 ) -> Color:  # fmt: skip
     index = (surface - FIRST_BLOCK).clamp(0, geometry.blocks.shape[1] - 1).to(torch.int64)
     shape = _lookup(geometry.blocks, index)
@@ -181,18 +153,23 @@ def _block(
 
     pattern, cell = look(6), look(7)
     width = (depth * (1.5 * pixel)).clamp(min=1e-3)
-    wave_u, wave_v = _soft_wave(u, cell, width), _soft_wave(v, cell, width)
+    wave_u, wave_v = soft_wave(u, cell, width), soft_wave(v, cell, width)
     halves = ((v - torch.where(top, 0.0, half_z)) / width).clamp(-1, 1)
     wave = torch.where(pattern < 0.5, wave_v, wave_u)
     wave = torch.where(pattern > 1.5, wave_u * wave_v, wave)
     wave = torch.where(pattern > 2.5, halves, wave)
+    if rich:
+        wall = wall_wave(pattern, cell, u, torch.where(top, 0.0, v), 2 * half_z, width)
+        wave = torch.where((pattern > 3.5) & ~top, wall, wave)
+        light = light * wall_light(u, z, cell)
     light_color = (look(0), look(1), look(2))
     return _scale(_blend((look(3), look(4), look(5)), light_color, 0.5 + 0.5 * wave), light)
 
 
 def _subject(
-    x: Tensor, y: Tensor, z: Tensor, part: Tensor, geometry: Geometry, looks: Looks
-) -> Color:
+    x: Tensor, y: Tensor, z: Tensor, depth: Tensor, part: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float, rich: bool,
+) -> Color:  # fmt: skip
     count = geometry.subjects.shape[1]
     index = torch.div(part, 2, rounding_mode="floor").clamp(0, count - 1).to(torch.int64)
     placed = _lookup(geometry.subjects, index)
@@ -201,18 +178,29 @@ def _subject(
     level = z / height
     head = part % 2 == 1
     # Normals of an ellipsoid: offsets from the centre over squared radii, made unit length.
-    across = torch.where(head, HEAD_RADIUS * height, radius)
-    upright = torch.where(head, HEAD_RADIUS * height, BODY_HALF * height)
-    rise = (z - torch.where(head, HEAD_CENTRE, BODY_CENTRE) * height) / upright
+    across = torch.where(head, placed(9) * height, radius)
+    upright = torch.where(head, placed(10) * height, placed(7) * height)
+    rise = (z - torch.where(head, placed(8), placed(6)) * height) / upright
     nx, ny, nz = px / (across * across), py / (across * across), rise / upright
     length = torch.rsqrt(nx * nx + ny * ny + nz * nz + 1e-12)
     nx, ny, nz = nx * length, ny * length, nz * length
-    forward = cos * nx + sin * ny
 
-    color = _lookup(looks.subjects, index)
-    shirt = (color(0), color(1), color(2))
+    look = _lookup(looks.subjects, index)
+    shirt = (look(0), look(1), look(2))
+    if rich:
+        ahead, aside, box_length = cos * px + sin * py, cos * py - sin * px, placed(12)
+        is_box = (box_length > 0) & ~head
+        face_x, face_y, face_z = box_normal(ahead, aside, rise, box_length, radius)
+        nx = torch.where(is_box, cos * face_x - sin * face_y, nx)
+        ny = torch.where(is_box, sin * face_x + cos * face_y, ny)
+        nz = torch.where(is_box, face_z, nz)
+        width = (depth * (1.5 * pixel)).clamp(min=1e-3)
+        wave = body_wave(look(6), look(7), ahead, aside, z, width)
+        second = (look(3), look(4), look(5))
+        shirt = _select(head, shirt, _blend(second, shirt, 0.5 + 0.5 * wave))
+    forward = cos * nx + sin * ny
     # Dark legs, a pale face that shows where the subject walks, and hair of the own colour.
-    light = _light(nx, ny, nz, looks) * torch.where((level < 0.33) & ~head, 0.55, 1.0)
+    light = _light(nx, ny, nz, looks) * torch.where((level < placed(11)) & ~head, 0.55, 1.0)
     skin = tuple(torch.full_like(x, channel) for channel in SKIN)
     face = head & (forward > 0.35)
     return _scale(_select(face, skin, shirt), light)  # type: ignore[arg-type]

@@ -14,12 +14,13 @@ from typing_extensions import Self
 
 @dataclasses.dataclass(frozen=True)
 class TensorBatch:
-    """Fields are tensors [B, ...] or other such batches."""
+    """Fields are tensors [B, ...], other such batches, or texts that are true of all worlds."""
 
     def map(self, function: Callable[[Any], Any]) -> Self:
-        """Return the batch with ``function`` applied to every field."""
-        values = {f.name: function(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return type(self)(**values)
+        """Return the batch with ``function`` applied to every tensor and batch."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        changed = {n: v if isinstance(v, str) else function(v) for n, v in values.items()}
+        return type(self)(**changed)
 
     def __len__(self) -> int:
         return len(getattr(self, dataclasses.fields(self)[0].name))

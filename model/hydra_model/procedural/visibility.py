@@ -18,15 +18,14 @@ from torch import Tensor
 SKY, GROUND, FIRST_BLOCK = 0, 1, 2
 FAR = 1e4  # metres; a ray that goes farther sees the sky
 
-# A subject of height 1: its head is a sphere that sits on a body, an upright ellipsoid.
-BODY_CENTRE, BODY_HALF = 0.41, 0.41
-HEAD_CENTRE, HEAD_RADIUS = 0.875, 0.125
-
 
 class Geometry(NamedTuple):
-    """float32: blocks [F, N, 7] (x, y, half sizes, cos, sin of yaw), subjects [F, S, 6].
+    """float32: blocks [F, N, 7] (x, y, half sizes, cos, sin of yaw), subjects [F, S, 13].
 
-    A subject is (x, y, cos, sin of its heading, height, body radius).
+    A subject is (x, y, cos, sin of its heading, height, body radius) and its form: centre and half
+    height of the body, centre, radius and half height of the head, the level below which the body
+    is dark (all in shares of the height), and the half length of a box that is its body, in
+    metres; 0 where the body is an upright ellipsoid, as heads are.
     """
 
     blocks: Tensor
@@ -93,11 +92,32 @@ def take_block(
 def take_subject(
     rays: Rays, subject: Tensor, number: Tensor, depth: Tensor, surface: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Put a subject [F, 6] before what is farther; its body is ``number``, its head the next."""
-    x, y, _, _, height, radius = subject[..., None].unbind(1)
-    body = _meet_ellipsoid(rays, x, y, BODY_CENTRE * height, radius, BODY_HALF * height)
-    head_radius = HEAD_RADIUS * height
-    head = _meet_ellipsoid(rays, x, y, HEAD_CENTRE * height, head_radius, head_radius)
+    """Put a subject [F, 13] before what is farther; its body is ``number``, its head the next."""
+    return _take_parts(rays, subject, _meet_body(rays, subject), number, depth, surface)
+
+
+def take_rich_subject(
+    rays: Rays, subject: Tensor, number: Tensor, depth: Tensor, surface: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``take_subject`` where a body may be a box."""
+    x, y, cos, sin, height, radius, _, half, *_, length = subject.unbind(1)
+    box = torch.stack([x, y, length, radius, half * height, cos, sin], 1)
+    is_box = length[:, None] > 0
+    body = torch.where(is_box, _meet_block(rays, box), _meet_body(rays, subject))
+    return _take_parts(rays, subject, body, number, depth, surface)
+
+
+def _meet_body(rays: Rays, subject: Tensor) -> Tensor:
+    x, y, _, _, height, radius, centre, half, *_ = subject[..., None].unbind(1)
+    return _meet_ellipsoid(rays, x, y, centre * height, radius, half * height)
+
+
+def _take_parts(
+    rays: Rays, subject: Tensor, body: Tensor, number: Tensor, depth: Tensor, surface: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put a body that is met at ``body`` [F, P], and then its head, before what is farther."""
+    x, y, _, _, height, _, _, _, centre, radius, half, _, _ = subject[..., None].unbind(1)
+    head = _meet_ellipsoid(rays, x, y, centre * height, radius * height, half * height)
     depth, surface = _keep_nearer(depth, surface, body, number)
     return _keep_nearer(depth, surface, head, number + 1)
 

@@ -54,6 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--worlds", type=int, default=TransformerTraining.worlds)
     parser.add_argument("--clips", type=int, default=AutoencoderTraining.clips)
     parser.add_argument("--draws", type=int, default=TransformerTraining.draws)
+    parser.add_argument(
+        "--world-style", choices=("plain", "rich"), help="worlds instead of the configuration's"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     parser.add_argument("--samples", action="store_true", help="show a world at every save")
@@ -65,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = ProceduralRun(
         output=str(options.folder),
         model=str(options.config or options.preset),
+        world_style=options.world_style,
         borrowed_autoencoder=_text(options.autoencoder),
         start_from=_text(options.start_from),
         teacher=_text(options.teacher),

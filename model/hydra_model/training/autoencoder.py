@@ -54,7 +54,7 @@ class ClipSource:
         core: Core | None,
     ) -> None:
         self.config, self.training, self.core = config, training, core
-        self.stream = WorldStream(training.worlds, process)
+        self.stream = WorldStream(training.worlds, process, style=config.world_style)
         first, last = -config.context_frames, config.chunk_frames
         self.frames = list(range(first, last))
         self.per_world = len(self.frames) // training.frames
@@ -220,7 +220,8 @@ def measure_latents(
     frames = list(range(-config.context_frames, config.chunk_frames))
     for start in range(0, worlds, at_once):
         seeds = torch.arange(first_seed + start, first_seed + start + at_once)
-        pictures, _, _ = render_clips(config, sample_worlds(seeds, device=device), frames, core, 0)
+        drawn = sample_worlds(seeds, style=config.world_style, device=device)
+        pictures, _, _ = render_clips(config, drawn, frames, core, 0)
         for part in pictures[:, : config.context_frames].split(4):
             means.append(model.encode_moments(to_video(part))[0])
     latents = torch.cat(means)

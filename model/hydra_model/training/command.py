@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, help="folder of the run instead of the config's")
     parser.add_argument(
+        "--world-style", choices=("plain", "rich"), default=None,
+        help="procedural worlds to train on instead of the config's",
+    )  # fmt: skip
+    parser.add_argument(
         "--synthetic", type=int, metavar="STEPS",
         help="fine-tuning: so many steps on made-up clips from random weights, printing seconds, "
         "memory and loss of each",
@@ -102,6 +106,10 @@ def read_settings(options: argparse.Namespace) -> Any:
         training = dict(values.get("training") or {})
         values["training"] = {**training, **SYNTHETIC_TRAINING, "steps": options.synthetic}
     values = with_overrides(values, options.overrides)
+    if options.world_style is not None:
+        if kind is not ProceduralRun:
+            raise ValueError(f"--world-style is for the recipe procedural; {path} has another")
+        values["world_style"] = options.world_style
     if options.output is not None:
         values["output"] = str(options.output)
     settings: Any = build(kind, values, str(path))
@@ -112,8 +120,8 @@ def read_settings(options: argparse.Namespace) -> Any:
 
 def _arguments(options: argparse.Namespace) -> list[str]:
     words = [options.stage]
-    for name in ("config", "preset", "output", "synthetic"):
-        value = getattr(options, name)
+    for name in ("config", "preset", "output", "world-style", "synthetic"):
+        value = getattr(options, name.replace("-", "_"))
         if value is not None:
             words += [f"--{name}", str(value)]
     for override in options.overrides:

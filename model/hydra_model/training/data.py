@@ -41,8 +41,11 @@ class WorldStream:
     Drawing worlds takes many small operations, so it is done for several steps at once.
     """
 
-    def __init__(self, count: int, process: Process, *, steps_at_once: int = 16) -> None:
+    def __init__(
+        self, count: int, process: Process, *, style: str = "plain", steps_at_once: int = 16
+    ) -> None:
         self.count, self.process, self.steps_at_once = count, process, steps_at_once
+        self.style = style
         self._block = -1
         self._worlds: Worlds | None = None
 
@@ -53,7 +56,8 @@ class WorldStream:
             drawn = self.count * self.steps_at_once
             first = (block * self.process.ranks + self.process.rank) * drawn
             seeds = torch.arange(first, first + drawn, device=self.process.device)
-            self._worlds, self._block = sample_worlds(seeds, device=self.process.device), block
+            device = self.process.device
+            self._worlds, self._block = sample_worlds(seeds, style=self.style, device=device), block
         return self._worlds[place * self.count : (place + 1) * self.count]
 
 

@@ -190,7 +190,7 @@ def train_few_step(
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
     generator = torch.Generator(device)
-    stream = WorldStream(training.worlds, process)
+    stream = WorldStream(training.worlds, process, style=config.world_style)
     began, first, elapsed = time.monotonic(), step, 0.0
     totals = torch.zeros(2, device=device)
     while total_steps is None or step < total_steps:

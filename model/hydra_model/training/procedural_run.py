@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_config
-from hydra_model.config import ModelConfig
+from hydra_model.config import ModelConfig, WorldStyle
 from hydra_model.procedural import choose_core
 from hydra_model.procedural.cores import Core
 from hydra_model.training.autoencoder import (
@@ -50,9 +50,10 @@ class Length:
 class ProceduralRun:
     """A run on procedural worlds; see ``docs/training.md``.
 
-    ``model`` is a preset or a JSON file. ``borrowed_autoencoder`` is a model folder whose trained
-    autoencoder is used as it is. ``start_from`` is a model folder whose weights are begun with
-    instead of random ones: the autoencoder's, or, where the autoencoder is borrowed, the
+    ``model`` is a preset or a JSON file; ``world_style`` says on which worlds instead of what it
+    says (a student learns on its teacher's). ``borrowed_autoencoder`` is a model folder whose
+    trained autoencoder is used as it is. ``start_from`` is a model folder whose weights are begun
+    with instead of random ones: the autoencoder's, or, where the autoencoder is borrowed, the
     transformer's. ``teacher`` is a model folder to distil: nothing else is trained
     then. ``leg_seconds`` and ``leg_steps`` end a leg of the transformer's training before the
     plan does; the next leg goes on. ``compiled`` False starts quickly and runs slowly. ``samples``
@@ -62,6 +63,7 @@ class ProceduralRun:
     recipe: Literal["procedural"] = "procedural"
     output: str
     model: str = "default"
+    world_style: WorldStyle | None = None
     borrowed_autoencoder: str | None = None
     start_from: str | None = None
     teacher: str | None = None
@@ -80,8 +82,10 @@ class ProceduralRun:
     def config(self) -> ModelConfig:
         path = Path(self.model)
         if path.suffix == ".json":
-            return ModelConfig.from_json(path.read_text(encoding="utf-8"))
-        return ModelConfig.from_name(self.model)
+            config = ModelConfig.from_json(path.read_text(encoding="utf-8"))
+        else:
+            config = ModelConfig.from_name(self.model)
+        return dataclasses.replace(config, world_style=self.world_style or config.world_style)
 
 
 def run_procedural(
@@ -92,7 +96,9 @@ def run_procedural(
     torch.backends.cudnn.benchmark = True
     torch._dynamo.config.cache_size_limit = 64
     folder = Path(settings.output)
-    core = choose_core(process.device, compiled=settings.compiled)
+    teacher = None if settings.teacher is None else load_config(Path(settings.teacher))
+    style = (teacher or settings.config()).world_style
+    core = choose_core(process.device, style, compiled=settings.compiled)
     if settings.teacher is not None:
         _few_steps(settings, Path(settings.teacher), process, journal, core)
         return
@@ -137,7 +143,7 @@ def _autoencoder(
     folder, config = model_folder.parent, settings.config()
     done = folder / "autoencoder.done"
     # Its training is over before a compilation would have paid.
-    plain = choose_core(process.device, compiled=False)
+    plain = choose_core(process.device, config.world_style, compiled=False)
     if settings.borrowed_autoencoder and process.leads and not done.exists():
         source = Path(settings.borrowed_autoencoder)
         config = dataclasses.replace(config, autoencoder=load_config(source).autoencoder)

@@ -36,7 +36,7 @@ def show_world(
     model = LoadedModel(config, autoencoder, transformer.eval())
     video = config.video
     world = episode(
-        EVALUATION_SEEDS_START, context_frames=config.context_frames,
+        EVALUATION_SEEDS_START, style=config.world_style, context_frames=config.context_frames,
         target_frames=config.chunk_frames, height=video.height, width=video.width,
         fov_x=video.fov_x, fps=video.fps, device=device,
     )  # fmt: skip

@@ -193,7 +193,7 @@ def train_transformer(
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
     generator = torch.Generator(device)
-    stream = WorldStream(training.worlds, process)
+    stream = WorldStream(training.worlds, process, style=config.world_style)
 
     def save() -> None:
         run_state.save_run(

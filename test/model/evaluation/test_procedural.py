@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole evaluation on small pictures: from seeds to report."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from hydra_model.config import ModelConfig
+from hydra_model.config import ModelConfig, VideoConfig
 from hydra_model.evaluation import report
 from hydra_model.evaluation.goals import goals
 from hydra_model.evaluation.metrics import HIGHEST_PSNR
@@ -20,8 +21,10 @@ from hydra_model.evaluation.procedural import (
     evaluation_seeds,
     model_predictors,
 )
-from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
+from hydra_model.evaluation.scores import extrapolation_records, summarise
+from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START, make_batches
 from hydra_model.procedural import episode
+from hydra_model.procedural.motion import MOTION_NAMES
 
 FAMILY = "sinusoid"  # comes back often
 
@@ -155,6 +158,25 @@ def test_the_last_frame_is_repeated():
     result = LastFrameRepeated().predict(frames, poses[:, :5], poses, [0])
     assert result.shape == (1, 9, 4, 6, 3)
     assert (result == frames[:, -1:]).all()
+
+
+def test_a_model_is_measured_on_the_worlds_that_it_knows(small_config):
+    config = dataclasses.replace(
+        small_config, world_style="rich", video=VideoConfig(height=24, width=40, fov_x_degrees=70)
+    )
+    worlds = next(make_batches(evaluation_seeds(8), config, batch=8, device="cpu", family=FAMILY))
+    assert worlds.scenes.style == "rich"
+    summary = summarise(extrapolation_records(worlds))
+    straight = summary["reentry_by_motion"]["straight"]
+    # Not 1: of a subject at the image's edge the reference knows a box alone.
+    assert straight["events"] > 2 and straight["hit_frames"] > 0.95
+    assert set(summary["reentry_by_motion"]) == set(MOTION_NAMES)
+    other = next(
+        make_batches(
+            evaluation_seeds(1), config, batch=1, device="cpu", family=FAMILY, style="plain"
+        )
+    )
+    assert other.scenes.style == "plain"
 
 
 def test_training_worlds_are_refused():

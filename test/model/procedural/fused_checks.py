@@ -3,18 +3,25 @@
 
 import math
 import sys
+from functools import partial
 
 import torch
 
+from hydra_model.procedural.fused.renderer import render_fused
 from hydra_model.procedural.random import as_seeds
 from hydra_model.procedural.renderer import render
 from hydra_model.procedural.scenes import sample_scenes
 from hydra_model.procedural.trajectories import optical_poses
-from hydra_model.procedural.triton_renderer import render_fused
 from hydra_model.procedural.visibility import FAR, make_rays
 
-# Seeds, image size, supersampling: sizes that fill no tile.
-CASES = (((0,), (29, 51), 2), ((2, 3, 4), (37, 29), 1))
+# Style, seeds, image size, supersampling, tile. Sizes fill no tile, and tiles are larger than on a
+# GPU: the interpreter takes its time by programs, not by pixels.
+CASES = (
+    ("plain", (0,), (29, 51), 2, (32, 32)),
+    ("plain", (2,), (37, 29), 1, (16, 16)),
+    ("rich", (0,), (29, 51), 2, (32, 32)),
+    ("rich", (4,), (37, 29), 1, (16, 16)),
+)
 FOV_X = 1.2
 MOST_OFF = 0.004  # share of pixels whose ray meets another surface at an edge
 TIMES = torch.tensor([-3.0, 2.0], dtype=torch.float64)
@@ -43,18 +50,18 @@ def focal(width):
 def main() -> int:
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for seeds, size, supersample in CASES:
-        scenes = sample_scenes(as_seeds(seeds))
+    for style, seeds, size, supersample, tile in CASES:
+        scenes = sample_scenes(as_seeds(seeds), style)
         poses = views(scenes)
         fused, eager = (
             render(
                 scenes.to(used), poses.to(used), TIMES.to(used), *size, FOV_X,
                 supersample=supersample, with_depth=True, core=core,
             )
-            for used, core in ((device, wide_tiles), ("cpu", None))
+            for used, core in ((device, partial(render_fused, tile=tile)), ("cpu", None))
         )  # fmt: skip
         frames, ids, depth = (image.cpu() for image in fused)
-        case = f"seeds {seeds}, supersample {supersample}"
+        case = f"{style} {seeds}, supersample {supersample}"
         off = (frames.int() - eager[0].int()).abs().amax(-1)
         bound(f"{case}, colours", (off > 1).double().mean().item(), MOST_OFF)
         bound(f"{case}, ids", (ids != eager[1]).double().mean().item(), MOST_OFF)
@@ -70,11 +77,6 @@ def main() -> int:
         ):  # fmt: skip
             bound(f"{case}, {name} missing", 1 - surface.double().mean().item(), 0.999)
     return 1 if failed else 0
-
-
-def wide_tiles(*arguments):
-    """Take large tiles: the interpreter's time goes by programs, not by pixels."""
-    return render_fused(*arguments, tile=(32, 32))
 
 
 if __name__ == "__main__":

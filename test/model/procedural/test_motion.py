@@ -9,9 +9,13 @@ from hydra_model.procedural.motion import (
     FARTHEST,
     MOTION_WEIGHTS,
     NEAREST,
+    RICH,
+    RICH_WEIGHTS,
     STRAIGHT,
+    STYLES,
     TO_AND_FRO,
     TURNING_RADIUS,
+    WAYPOINTS,
     sample_motion,
 )
 from hydra_model.procedural.random import as_seeds
@@ -20,18 +24,24 @@ SPAN = torch.linspace(-6, 6, 241, dtype=torch.float64)
 LONG_AGO = torch.linspace(-60, 6, 1321, dtype=torch.float64)
 
 
+@pytest.fixture(scope="module", params=STYLES)
+def style(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def motion():
-    return sample_motion(as_seeds(range(400)))
+def motion(style):
+    return sample_motion(as_seeds(range(400)), style)
 
 
 def of_kind(motion, kind):
     return motion.active & (motion.kind == kind)
 
 
-def test_kinds_come_in_their_shares(motion):
-    share = torch.bincount(motion.kind.flatten(), minlength=3) / motion.kind.numel()
-    assert torch.allclose(share.double(), torch.tensor(MOTION_WEIGHTS).double(), atol=0.06)
+def test_kinds_come_in_their_shares(motion, style):
+    weights = RICH_WEIGHTS if style == RICH else MOTION_WEIGHTS
+    share = torch.bincount(motion.kind.flatten(), minlength=len(weights)) / motion.kind.numel()
+    assert torch.allclose(share.double(), torch.tensor(weights).double(), atol=0.06)
 
 
 def test_velocity_is_the_derivative_of_position(motion):
@@ -56,18 +66,35 @@ def test_straight_walkers_are_extrapolated_exactly_and_others_are_not(motion):
     assert error[of_kind(motion, STRAIGHT)].max() < 1e-9
     assert error[of_kind(motion, CIRCLE)].min() > 0.5
     assert error[of_kind(motion, TO_AND_FRO)].min() > 0.5
+    if of_kind(motion, WAYPOINTS).any():
+        assert error[of_kind(motion, WAYPOINTS)].median() > 0.5
 
 
-def test_circles_and_to_and_fro_repeat(motion):
+def test_circles_waypoints_and_to_and_fro_repeat(motion):
     period = torch.where(
         motion.kind == CIRCLE,
         2 * torch.pi * motion.extent / motion.speed,
         4 * motion.extent / motion.speed,
     )
+    period = torch.where(motion.kind == WAYPOINTS, motion.extent / motion.speed, period)
     for subject in range(3):
         now = motion.position(SPAN)[:, :, subject]
         later = motion.position(SPAN + period[:, subject, None])[:, :, subject]
         assert torch.allclose(now, later, atol=1e-9)
+
+
+def test_walkers_reach_every_waypoint_and_walk_straight_between():
+    motion = sample_motion(as_seeds(range(60)), RICH)
+    world, subject = of_kind(motion, WAYPOINTS).nonzero().unbind(1)
+    own = motion[world]
+    times = torch.linspace(-50, 0, 4001, dtype=torch.float64)
+    position, velocity = (v[torch.arange(len(world)), :, subject] for v in own.state(times))
+    places = own.centre[:, :, None] + own.waypoints
+    places = places[torch.arange(len(world)), subject]  # [K, W, 2]
+    nearest = (position[:, :, None] - places[:, None]).norm(dim=-1).amin(1)
+    assert nearest.max() < 0.02
+    turns = ((velocity[:, 1:] - velocity[:, :-1]).norm(dim=-1) > 1e-6).double().mean()
+    assert 0 < turns < 0.01
 
 
 def test_subjects_stay_around_the_camera_and_leave_it_room(motion):

@@ -95,12 +95,25 @@ def test_a_synthetic_run_prints_every_step(prepared, tmp_path, capsys) -> None:
     assert all(r["seconds_per_step"] > 0 for r in records)
 
 
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(["transformer", *words])
+
+
+def test_the_style_of_worlds_is_an_option_of_procedural_runs() -> None:
+    options = parsed("--preset", "default", "--world-style", "rich")
+    assert command.read_settings(options).config().world_style == "rich"
+    again = parsed(*command._arguments(options)[1:])  # what every process is started with
+    assert command.read_settings(again).config().world_style == "rich"
+    assert command.read_settings(parsed("--preset", "default")).config().world_style == "plain"
+    with pytest.raises(ValueError, match="recipe procedural"):
+        command.read_settings(parsed("--preset", "hydra-1.3b", "--world-style", "rich"))
+
+
 @pytest.mark.parametrize("name", command.presets())
 def test_the_shipped_configs_are_valid(name, tmp_path) -> None:
-    options = argparse.Namespace(
-        stage="transformer", config=None, preset=name, overrides=[], output=tmp_path, synthetic=None
-    )
-    settings = command.read_settings(options)
+    settings = command.read_settings(parsed("--preset", name, "--output", str(tmp_path)))
     assert settings.output == str(tmp_path)
     assert settings.config().name == name
 

@@ -16,7 +16,7 @@ from hydra_model.rays import camera_channels
 from hydra_model.training import flow
 from hydra_model.training.__main__ import main
 from hydra_model.training.autoencoder import AutoencoderTraining
-from hydra_model.training.data import Batch, latent_subjects, procedural_batch
+from hydra_model.training.data import Batch, WorldStream, latent_subjects, procedural_batch
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining
 from hydra_model.training.journal import Journal
@@ -187,6 +187,20 @@ def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
         few_step=FewStepTraining(steps=2, substeps=2, worlds=1, draws=1),
         **{name: Length(steps=steps) for name, steps in lengths.items()}, **changes,
     )  # fmt: skip
+
+
+def test_a_run_says_on_which_worlds_it_was(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(SHORT.to_json())
+    process = Process(0, 1, torch.device("cpu"))
+    journal = Journal(tmp_path / "logs", tensorboard=False)
+    settings = procedural(tmp_path / "run", config, world_style="rich")
+    run_procedural(settings, process, journal, only_autoencoder=True)
+    trained = load_config(tmp_path / "run" / "model")
+    assert trained.world_style == "rich"
+    assert trained.autoencoder.latents_mean != SHORT.autoencoder.latents_mean
+    stream = WorldStream(2, process, style=trained.world_style, steps_at_once=2)
+    assert stream.worlds(1).scenes.style == "rich"
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 
 A program takes a small tile of one frame's pixels. For each of a pixel's rays in turn it finds
 the first surface and shades it, adds the rays up and writes the pixel once: 8 bytes, where
-element-wise kernels move hundreds. Tiles are small, so most see few kinds of surface, and what a
-tile does not see is not shaded.
+element-wise kernels move hundreds. Tiles are small, so most see few primitives and few kinds of
+surface: primitives that a tile cannot see are left out (``culling``), and so is the shading
+of surfaces that it does not meet.
 """
 
 from __future__ import annotations
@@ -16,16 +17,23 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hydra_model.procedural.shading import Looks
-from hydra_model.procedural.triton_shading import (
-    FIRST_BLOCK,
-    SCENE,
+from hydra_model.procedural.fused.common import FIRST_BLOCK, SCENE
+from hydra_model.procedural.fused.culling import (
+    footprint,
+    in_shadow,
+    in_view,
+    load_blocks,
+    load_subjects,
+)
+from hydra_model.procedural.fused.shading import (
     block_color,
-    first_surface,
     ground_color,
     sky_color,
     subject_color,
 )
+from hydra_model.procedural.fused.shadows import light_on_ground
+from hydra_model.procedural.fused.visibility import first_surface
+from hydra_model.procedural.shading import Looks
 from hydra_model.procedural.visibility import Geometry
 
 TILE = (16, 8)  # pixels across and down, powers of two
@@ -58,6 +66,7 @@ def _render(
     BLOCKS: tl.constexpr, SUBJECTS: tl.constexpr, BLOCK_ROW: tl.constexpr,
     BLOCK_LOOK_ROW: tl.constexpr, SUBJECT_ROW: tl.constexpr, SUBJECT_LOOK_ROW: tl.constexpr,
     SUPERSAMPLE: tl.constexpr, TILE_X: tl.constexpr, TILE_Y: tl.constexpr,
+    BLOCK_LANES: tl.constexpr, SUBJECT_LANES: tl.constexpr, RICH: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     tile = program % tiles
@@ -77,6 +86,29 @@ def _render(
     pixel = 1 / (focal * SUPERSAMPLE)
     ox, oy, oz = tl.load(camera + 3), tl.load(camera + 7), tl.load(camera + 11)
 
+    # The tile's borders on the plane at depth 1, and what can be seen and darkened between them.
+    west = ((tile % tiles_across) * TILE_X - left) / focal
+    east = west + TILE_X / focal
+    north = ((tile // tiles_across) * TILE_Y - up) / focal
+    south = north + TILE_Y / focal
+    middle_x, middle_y, radius = footprint(camera, west, east, north, south)
+    many = tl.arange(0, BLOCK_LANES)
+    bx, by, half_x, half_y, half_z, cos, sin = load_blocks(blocks, many, BLOCKS)
+    seen_blocks = in_view(
+        bx, by, half_x, half_y, half_z, cos, sin, many, camera, west, east, north, south
+    )
+    dark_blocks = in_shadow(
+        bx, by, half_x, half_y, half_z, cos, sin, many, scene, 1.0, middle_x, middle_y, radius, RICH
+    )
+    few = tl.arange(0, SUBJECT_LANES)
+    bx, by, half_x, half_y, half_z, cos, sin = load_subjects(subjects, few, SUBJECTS)
+    seen_subjects = in_view(
+        bx, by, half_x, half_y, half_z, cos, sin, few, camera, west, east, north, south
+    )
+    dark_subjects = in_shadow(
+        bx, by, half_x, half_y, half_z, cos, sin, few, scene, 1.6, middle_x, middle_y, radius, RICH
+    )
+
     red, green, blue = tl.zeros_like(lane), tl.zeros_like(lane), tl.zeros_like(lane)
     depth = tl.zeros([TILE_X * TILE_Y], tl.float32)
     surface = tl.zeros_like(lane)
@@ -88,7 +120,10 @@ def _render(
             ((fine_column.to(tl.float32) + 0.5) / SUPERSAMPLE - left) / focal,
             ((fine_row.to(tl.float32) + 0.5) / SUPERSAMPLE - up) / focal,
         )
-        depth, surface = first_surface(ox, oy, oz, dx, dy, dz, blocks, subjects, BLOCKS, SUBJECTS)
+        depth, surface = first_surface(
+            ox, oy, oz, dx, dy, dz, blocks, subjects, seen_blocks, seen_subjects,
+            BLOCKS, SUBJECTS, RICH,
+        )  # fmt: skip
         x, y, z = ox + depth * dx, oy + depth * dy, oz + depth * dz
         r, g, b = tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x)
         met = surface == 0
@@ -97,21 +132,23 @@ def _render(
             r, g, b = tl.where(met, own_r, r), tl.where(met, own_g, g), tl.where(met, own_b, b)
         met = surface == 1
         if _any(met):
-            own_r, own_g, own_b = ground_color(
-                x, y, dz, depth, blocks, subjects, scene, pixel, BLOCKS, SUBJECTS
+            light = light_on_ground(
+                x, y, blocks, subjects, scene, dark_blocks, dark_subjects, BLOCKS, SUBJECTS, RICH
             )
+            own_r, own_g, own_b = ground_color(x, y, dz, depth, light, scene, pixel)
             r, g, b = tl.where(met, own_r, r), tl.where(met, own_g, g), tl.where(met, own_b, b)
         met = (surface > 1) & (surface < first_subject)
         if _any(met):
             own_r, own_g, own_b = block_color(
-                x, y, z, depth, surface, blocks, block_looks, scene, pixel, BLOCKS
+                x, y, z, depth, surface, blocks, block_looks, scene, pixel, BLOCKS, RICH
             )
             r, g, b = tl.where(met, own_r, r), tl.where(met, own_g, g), tl.where(met, own_b, b)
         met = surface >= first_subject
         if _any(met):
             own_r, own_g, own_b = subject_color(
-                x, y, z, surface - first_subject, subjects, subject_looks, scene, SUBJECTS
-            )
+                x, y, z, depth, surface - first_subject, subjects, subject_looks, scene, pixel,
+                SUBJECTS, RICH,
+            )  # fmt: skip
             r, g, b = tl.where(met, own_r, r), tl.where(met, own_g, g), tl.where(met, own_b, b)
         red += _byte(r)
         green += _byte(g)
@@ -123,7 +160,10 @@ def _render(
             ((column.to(tl.float32) + 0.5) - left) / focal,
             ((row.to(tl.float32) + 0.5) - up) / focal,
         )
-        depth, surface = first_surface(ox, oy, oz, dx, dy, dz, blocks, subjects, BLOCKS, SUBJECTS)
+        depth, surface = first_surface(
+            ox, oy, oz, dx, dy, dz, blocks, subjects, seen_blocks, seen_subjects,
+            BLOCKS, SUBJECTS, RICH,
+        )  # fmt: skip
     subject = tl.where(surface < first_subject, 0, (surface - first_subject) // 2 + 1)
     # Frames of a large batch hold more than 2^31 bytes together.
     place = frame * height * width + row * width + column
@@ -143,6 +183,7 @@ def render_fused(
     width: int,
     focal: float,
     supersample: int,
+    rich: bool,
     *,
     tile: tuple[int, int] = TILE,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,18 +206,21 @@ def render_fused(
     with on_device:
         _render[(count * across * down,)](
             *tables, frames, ids, depths, height, width, across, across * down, focal,
-            num_warps=WARPS, num_stages=1, **constants(geometry, looks, supersample, tile),
+            num_warps=WARPS, num_stages=1, **constants(geometry, looks, supersample, rich, tile),
         )  # fmt: skip
     return frames, ids, depths
 
 
 def constants(
-    geometry: Geometry, looks: Looks, supersample: int, tile: tuple[int, int] = TILE
+    geometry: Geometry, looks: Looks, supersample: int, rich: bool, tile: tuple[int, int] = TILE
 ) -> dict[str, int]:
     """Return what the kernel is compiled for."""
+    blocks, subjects = geometry.blocks.shape[1], geometry.subjects.shape[1]
+    if max(blocks, subjects) > 31:
+        raise ValueError(f"{blocks} blocks and {subjects} subjects; accepted are up to 31 of each")
     return {
-        "BLOCKS": geometry.blocks.shape[1],
-        "SUBJECTS": geometry.subjects.shape[1],
+        "BLOCKS": blocks,
+        "SUBJECTS": subjects,
         "BLOCK_ROW": geometry.blocks.shape[1:].numel(),
         "BLOCK_LOOK_ROW": looks.blocks.shape[1:].numel(),
         "SUBJECT_ROW": geometry.subjects.shape[1:].numel(),
@@ -184,4 +228,7 @@ def constants(
         "SUPERSAMPLE": supersample,
         "TILE_X": tile[0],
         "TILE_Y": tile[1],
+        "BLOCK_LANES": triton.next_power_of_2(blocks),
+        "SUBJECT_LANES": triton.next_power_of_2(subjects),
+        "RICH": int(rich),
     }

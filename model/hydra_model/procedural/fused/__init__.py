@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole renderer in one Triton kernel; its parts have the names of the eager modules."""
