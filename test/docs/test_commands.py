@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from docs.shell_commands import ROOT, Block, blocks, commands, problem
 from ros.recording import robot_bags
+from ros.recording.test_figure import write_recording
 
 DOCUMENTS = [
     ROOT / "README.md",
@@ -36,9 +37,10 @@ def test_there_are_commands_that_run():
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory):
-    """A folder with what the documents presuppose: a robot's bag."""
+    """A folder with what the documents presuppose: a robot's bag, and a recording."""
     folder = tmp_path_factory.mktemp("documents")
     robot_bags.write_bag(folder / "robot", {"/odom": robot_bags.drive(1.0)})
+    write_recording(folder / "my_run")
     return folder
 
 

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `ros2 run` and `ros2 launch` start ends quietly on Ctrl-C, even before it has loaded."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SLOW = """
+import time
+print("loading", flush=True)
+time.sleep({loading})
+def main():
+    print("running", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        return 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("loading", "interrupted_at", "code"), [(60, b"loading\n", 0), (0, b"running\n", 5)]
+)
+def test_an_interrupt_has_no_traceback(root, tmp_path, loading, interrupted_at, code):
+    template = (root / "cmake" / "executable.py.in").read_text(encoding="utf-8")
+    (tmp_path / "program").write_text(template.replace("@module@", "slow_module"))
+    (tmp_path / "slow_module.py").write_text(SLOW.format(loading=loading))
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "program"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        while process.stdout.readline() != interrupted_at:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(20), process.stderr.read()) == (code, b"")
+    finally:
+        process.kill()
