@@ -186,6 +186,7 @@ def render_fused(
     rich: bool,
     *,
     tile: tuple[int, int] = TILE,
+    warps: int = WARPS,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Render as ``cores.Core`` says, on a GPU (or in Triton's interpreter)."""
     count, device = len(camera_to_world), camera_to_world.device
@@ -206,7 +207,7 @@ def render_fused(
     with on_device:
         _render[(count * across * down,)](
             *tables, frames, ids, depths, height, width, across, across * down, focal,
-            num_warps=WARPS, num_stages=1, **constants(geometry, looks, supersample, rich, tile),
+            num_warps=warps, num_stages=1, **constants(geometry, looks, supersample, rich, tile),
         )  # fmt: skip
     return frames, ids, depths
 
