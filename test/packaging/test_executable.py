@@ -12,8 +12,8 @@ import time
 print("loading", flush=True)
 time.sleep({loading})
 def main():
-    print("running", flush=True)
     try:
+        print("running", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         return 5
