@@ -123,7 +123,12 @@ class Crew:
     @property
     def present(self) -> int:
         """Workers that are there."""
-        return sum(slot.hand is not None for slot in self._slots)
+        return len(self.hands)
+
+    @property
+    def hands(self) -> list[Hand]:
+        """The workers that are there."""
+        return [slot.hand for slot in self._slots if slot.hand]
 
     def wait(self, count: int = 1, timeout: float | None = None) -> bool:
         """Wait until so many workers are there, or until it is known that they will not be."""
