@@ -45,7 +45,7 @@ def crew(folder):
             return hands[-1]
 
         made.append(Crew(hire, count))
-        made[-1].hands = hands
+        made[-1].hired = hands
         return made[-1]
 
     yield make
@@ -103,8 +103,8 @@ def test_each_part_of_a_state_is_sent_once_to_a_worker(world, crew):
     team = crew(2)
     for _ in range(2):
         imagine(team, world, world.state(), fan(8, 9))
-    assert [len(hand.sent) for hand in team.hands if hand.imagined] == [1] * sum(
-        bool(hand.imagined) for hand in team.hands
+    assert [len(hand.sent) for hand in team.hired if hand.imagined] == [1] * sum(
+        bool(hand.imagined) for hand in team.hired
     )
 
 
@@ -161,7 +161,7 @@ def test_what_the_model_raises_is_not_the_worker_s_end(world, crew):
     with pytest.raises(StateError, match="not known here"):
         imagine(team, world, world.state(), fan(2, 9), every=7)
     assert len(imagine(team, world, world.state(), fan(2, 9))) == 2
-    assert len(team.hands) == 1
+    assert len(team.hired) == 1
 
 
 def test_cancelling_stops_the_workers_and_the_next_order_is_served(world, crew):
@@ -178,7 +178,7 @@ def test_cancelling_stops_the_workers_and_the_next_order_is_served(world, crew):
     done = work.frames_done
     assert len(imagine(team, world, world.state(), fan(2, 9))) == 2
     assert done == work.frames_done < work.frames_total
-    assert len(team.hands) == 2 and any(hand.given_up for hand in team.hands)
+    assert len(team.hired) == 2 and any(hand.given_up for hand in team.hired)
 
 
 def test_a_higher_priority_goes_first(world, crew):
@@ -215,7 +215,7 @@ def test_closing_ends_everything(world, crew):
     assert time.monotonic() - begin < SECONDS
     with pytest.raises(NoWorkers, match="stopped"):
         work.done.result(0)
-    assert all(hand.dismissed.is_set() for hand in team.hands)
+    assert all(hand.dismissed.is_set() for hand in team.hired)
     with pytest.raises(NoWorkers, match="stopped"):
         imagine(team, world, world.state(), fan(1, 9))
 

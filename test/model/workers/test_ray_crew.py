@@ -53,7 +53,7 @@ def crew(opened):
 
 
 def pids(crew) -> list[int]:
-    return [slot.hand.pid for slot in crew._slots if slot.hand]
+    return [hand.pid for hand in crew.hands]
 
 
 def alive(pid: int) -> bool:
