@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Write requirements.lock anew from pyproject.toml: every package that `make` installs, for every
-# Python that is supported. PyTorch and what only it needs (CUDA libraries) are left to the
+# Python that is supported. PyTorch and the CUDA libraries that it needs are left to the
 # Makefile, where a user chooses the build of PyTorch. Needs uv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +21,6 @@ trap 'rm -f .build-requirements.tmp' EXIT
   uv pip compile pyproject.toml .build-requirements.tmp --extra dev \
     --universal --python-version 3.10 --constraint <(echo "$torch") \
     --no-header --no-annotate --quiet |
-    grep -vE '^(torch|triton|nvidia-|cuda-)'
+    grep -vE '^(torch|nvidia-|cuda-)'
 } > requirements.lock.new
 mv requirements.lock.new requirements.lock
