@@ -112,7 +112,7 @@ def test_a_goal_survives_its_worker(client, process):
 
 
 def test_cancelling_ends_a_goal_and_the_next_one_is_served(client):
-    goal = client.start_imagining([turning(client.start, 1400, 0.1)] * 60, frames="last")
+    goal = client.start_imagining([turning(client.start, 1400, 0.1)] * 16, frames="last")
     wait_until(lambda: goal.progress, "progress")
     assert len(stepped(client, turning(client.start, CHUNK, 1))) == CHUNK  # not in its way
     goal.cancel()
