@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from action_msgs.msg import GoalStatus
 from nav_msgs.msg import Path
+from rcl_interfaces.srv import GetParameters
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from std_msgs.msg import Header
@@ -38,7 +39,6 @@ from hydra_ros.rollout_messages import frames_from_message
 from hydra_ros.srv import Commit, DeleteState, ListStates, LoadState, Reset, SaveState
 from hydra_ros.state_watch import StateWatch
 
-CAMERA_FRAME = "camera_link"
 PathLike = Path | Sequence[Any] | np.ndarray  # the latter two: poses [N, 4, 4]
 
 
@@ -179,6 +179,7 @@ class SimulatorClient:
         self._namespace = namespace
         prefix = f"{namespace.rstrip('/')}/" if namespace else ""
         self._services: dict[type, Any] = {}
+        self._camera_frame = ""  # not asked for yet
         self._prefix = f"{prefix}{name}"
         self._rollout = ActionClient(node, Rollout, f"{self._prefix}/rollout")
         self._path = node.create_publisher(Path, f"{prefix}path_cmd", 10)
@@ -267,8 +268,9 @@ class SimulatorClient:
         ``keep``.
         """
         self._need(self._rollout, f"{self._prefix}/rollout")
+        frame_id = self._relative_frame() if relative else ""
         goal = Rollout.Goal(
-            paths=[path_message(path, relative=relative) for path in paths],
+            paths=[path_message(path, frame_id) for path in paths],
             samples=samples, state=state, encoding=encoding, priority=priority, seed=seed,
             keep=keep,
         )  # fmt: skip
@@ -316,7 +318,7 @@ class SimulatorClient:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no simulator was found at {self._path.topic_name!r}")
             time.sleep(0.02)
-        message = path_message(poses, relative=relative)
+        message = path_message(poses, self._relative_frame() if relative else "")
         with self._came:
             self._frames = []
             self._path.publish(message)
@@ -361,14 +363,25 @@ class SimulatorClient:
 
     # --- Waiting ---
 
+    def _relative_frame(self) -> str:
+        """Return the camera's frame as the simulator calls it; a namespace may be before it."""
+        if not self._camera_frame:
+            request = GetParameters.Request(names=["camera_frame"])
+            answer = self._ask(GetParameters, "get_parameters", request)
+            self._camera_frame = answer.values[0].string_value
+        return self._camera_frame
+
     def _call(self, kind: type, name: str, request: Any) -> Any:
-        service = self._service(kind, name)
-        self._need(service, service.srv_name)
-        deadline = time.monotonic() + self.timeout
-        answer = self._wait(service.call_async(request), deadline, f"no answer of {name}")
+        answer = self._ask(kind, name, request)
         if not answer.success:
             raise SimulatorError(answer.message)
         return answer
+
+    def _ask(self, kind: type, name: str, request: Any) -> Any:
+        service = self._service(kind, name)
+        self._need(service, service.srv_name)
+        deadline = time.monotonic() + self.timeout
+        return self._wait(service.call_async(request), deadline, f"no answer of {name}")
 
     def _service(self, kind: type, name: str) -> Any:
         if kind not in self._services:
@@ -409,8 +422,11 @@ class SimulatorClient:
             self._collector.destroy()
 
 
-def path_message(path: PathLike, *, relative: bool = False) -> Path:
-    """Return poses [N, 4, 4], one a frame, as a path message; a message stays as it is."""
+def path_message(path: PathLike, frame_id: str = "") -> Path:
+    """Return poses [N, 4, 4], one a frame, as a path message; a message stays as it is.
+
+    Without ``frame_id``, the poses are in the simulator's world.
+    """
     if isinstance(path, Path):
         return path
     poses = np.asarray(path, dtype=np.float64)
@@ -418,7 +434,7 @@ def path_message(path: PathLike, *, relative: bool = False) -> Path:
         raise ValueError(f"a path has shape {poses.shape}; accepted: poses [N, 4, 4]")
     if not np.isfinite(poses).all():
         raise ValueError("a path holds a number that is not finite")
-    header = Header(frame_id=CAMERA_FRAME if relative else "")
+    header = Header(frame_id=frame_id)
     message = Path(header=header)
     message.poses = [pose_stamped_message(pose, header) for pose in poses]
     return message

@@ -44,13 +44,17 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         for line in table(TeleopSettings)
         if value(line.name)
     }
+    namespace = value("namespace").strip("/")
+    if namespace and value("output") == "pose":
+        # Relative poses are in the camera's frame, as simulator.launch.py names it.
+        given.setdefault("frame_id", f"{namespace}/camera_link")
     use_sim_time = {"use_sim_time": value("use_sim_time") == "true"}
     nodes = [
         Node(
             package="hydra_ros",
             executable="hydra_teleop",
             name="hydra_teleop",
-            namespace=value("namespace"),
+            namespace=namespace,
             parameters=[use_sim_time, given],
             arguments=["--ros-args", "--log-level", value("log_level")],
             output="screen",
@@ -62,7 +66,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
                 package="joy",
                 executable="joy_node",
                 name="joy",
-                namespace=value("namespace"),
+                namespace=namespace,
                 parameters=[{"device_id": int(value("joy_device"))}],
                 output="screen",
             )

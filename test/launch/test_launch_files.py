@@ -134,6 +134,17 @@ def test_a_joystick_starts_its_driver_too():
     assert [node.node_package for node in nodes] == ["hydra_ros"]
 
 
+def test_relative_poses_are_in_the_camera_frame_of_the_namespace():
+    def frame_id(**given: str) -> str | None:
+        context = context_of("teleop", output="pose", **given)
+        (node,) = load("teleop").start_nodes(context)
+        return parameters_of(node, context).get("frame_id")
+
+    assert frame_id(namespace="/left") == "left/camera_link"
+    assert frame_id(namespace="left", frame_id="eye") == "eye"
+    assert frame_id() is None
+
+
 @pytest.mark.parametrize(
     "given, count", [({}, 2), ({"drive": "none"}, 1), ({"drive": "none", "rviz": "true"}, 2)]
 )

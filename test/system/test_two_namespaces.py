@@ -9,6 +9,7 @@ import pytest
 from system.simulator import Client, SimulatorProcess, path_message
 
 import small_models
+from hydra_ros.client import SimulatorClient
 
 NAMESPACES = ("left", "right")
 
@@ -53,6 +54,15 @@ def test_frames_have_names_of_their_own(simulators):
             f"{name}/camera_optical_frame"
         }
         assert {pose.header.frame_id for pose in client.poses} == {f"{name}/map"}
+
+
+def test_relative_paths_need_no_name_of_a_frame(simulators):
+    path = np.tile(np.eye(4), (2, 1, 1))
+    for name in NAMESPACES:
+        with SimulatorClient(f"/{name}") as client:
+            (future,) = client.imagine([path], relative=True)
+            shown = client.step(path, relative=True)
+        assert len(future.frames) == len(shown) == 2
 
 
 def test_an_interrupt_that_comes_twice_ends_both_cleanly(simulators):
