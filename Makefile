@@ -8,7 +8,8 @@ TORCH := torch==2.13.0
 BIN := $(VENV)/bin
 
 # PYTHON=/path/to/python3.11 chooses the interpreter, TORCH_INDEX_URL=... another build of
-# PyTorch (on Linux the default one is for CUDA), ARGS="..." passes options on.
+# PyTorch (on Linux the default one is for CUDA), ARGS="..." passes options on. The tests run
+# in two processes at a time, each test file in one of them (ARGS="-n 0" for a debugger).
 PYTHON ?=
 TORCH_INDEX_URL ?=
 ARGS ?=
@@ -35,7 +36,7 @@ demo: environment
 	$(BIN)/hydra-ros demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: environment
 	$(BIN)/ruff check .

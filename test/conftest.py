@@ -2,6 +2,7 @@
 """The surroundings of every test: a ROS domain of its own, few threads, no files left behind."""
 
 import os
+import signal
 import tempfile
 
 # Before anything imports rclpy or torch: both read the environment once. Child processes of
@@ -11,14 +12,45 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="hydra_ros_log_")
 os.environ["RCUTILS_COLORIZED_OUTPUT"] = "0"
 os.environ["RCUTILS_LOGGING_BUFFERED_STREAM"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: a core for each
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nodes that tests start share the cores
 for variable in ("FASTDDS_BUILTIN_TRANSPORTS", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"):
     os.environ.pop(variable, None)
 
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import pytest  # noqa: E402
+
 from hydra_ros.environment import use_dds_profile  # noqa: E402
 
 use_dds_profile()
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Begin with the files that have slow tests, so that no process is left with one at the end.
+
+    The order within a file stays, and that of the others.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_sessionfinish(session) -> None:
+    from parity import MEASURED
+
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["measured"] = MEASURED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    from parity import MEASURED
+
+    MEASURED.extend(getattr(node, "workeroutput", {}).get("measured", ()))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
