@@ -3,24 +3,33 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 
+@pytest.fixture(scope="module")
+def build_base(tmp_path_factory):
+    """What both installs are made from, compiled once: they differ in what they copy or link."""
+    return tmp_path_factory.mktemp("build")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--symlink-install"]], ids=["copy", "symlink"])
 def test_colcon_build_installs_the_whole_package(
-    options, source_tree, clean_environment, run, report, python, tmp_path
+    options, source_tree, build_base, clean_environment, run, report, python, tmp_path
 ):
     environment = {
         **clean_environment, "AMENT_PREFIX_PATH": sys.prefix, "CMAKE_PREFIX_PATH": sys.prefix
     }  # fmt: skip
+    # Here a link of the one stands where the other has a folder, and neither takes it away.
+    shutil.rmtree(build_base / "hydra_ros" / "ament_cmake_python", ignore_errors=True)
     run(
         [
             python, "-m", "colcon", "--log-base", str(tmp_path / "log"), "build", *options,
-            "--base-paths", str(source_tree), "--build-base", str(tmp_path / "build"),
+            "--base-paths", str(source_tree), "--build-base", str(build_base),
             "--install-base", str(tmp_path / "install"),
         ],
         env=environment,
