@@ -42,7 +42,7 @@ class WorldStream:
     """
 
     def __init__(
-        self, count: int, process: Process, *, style: str = "plain", steps_at_once: int = 16
+        self, count: int, process: Process, *, style: str = "plain", steps_at_once: int = 64
     ) -> None:
         self.count, self.process, self.steps_at_once = count, process, steps_at_once
         self.style = style

@@ -184,9 +184,7 @@ def train_few_step(
             rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
         step, spent = saved["step"], saved["spent"]
-    if compiled:
-        compile_blocks(student)
-        compile_blocks(teacher)
+    switches = [compile_blocks(model) for model in (student, teacher)] if compiled else []
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
     generator = torch.Generator(device)
@@ -208,6 +206,8 @@ def train_few_step(
         # Worlds that the teacher's training has not met.
         number = training.first_step + step
         layout = draw_layout(number, training.seed, chunk, config.video.fps)
+        for use_compiled in switches:
+            use_compiled(layout.context_latents == chunk == layout.target_latents)
         batch = procedural_batch(config, autoencoder, layout, stream.worlds(number), core, pad_to)
         generator.manual_seed(number * process.ranks + process.rank)
         loss, plain = distillation_loss(

@@ -37,13 +37,13 @@ class TransformerTraining:
     rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else).
     """
 
-    worlds: int = 16
-    draws: int = 3
+    worlds: int = 24
+    draws: int = 4
     matrix_rate: float = 2e-3
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    shift: float = 3.0
-    subject_weight: float = 6.0
+    shift: float = 5.0
+    subject_weight: float = 8.0
     context_noise: float = 0.1
     average_decay: float = 0.9993
     seed: int = 0
@@ -90,11 +90,24 @@ def initialise(model: Transformer) -> None:
         nn.init.zeros_(tokenizer.bias)
 
 
-def compile_blocks(model: Transformer) -> None:
-    """Compile the two passes of a block; all blocks share the compiled code."""
-    for block in model.layers:
-        block.context = torch.compile(block.context, dynamic=False)  # type: ignore[method-assign]
-        block.target = torch.compile(block.target, dynamic=False)  # type: ignore[method-assign]
+def compile_blocks(model: Transformer) -> Callable[[bool], None]:
+    """Compile the two passes of a block; all blocks share the compiled code.
+
+    Returns what switches between the compiled passes and the plain ones: shapes that are rare
+    are not worth compiling for.
+    """
+    plain = [(block.context, block.target) for block in model.layers]
+    fast = [
+        (torch.compile(context, dynamic=False), torch.compile(target, dynamic=False))
+        for context, target in plain
+    ]
+
+    def use(compiled: bool) -> None:
+        passes = fast if compiled else plain
+        for block, (context, target) in zip(model.layers, passes, strict=True):
+            block.context, block.target = context, target  # type: ignore[method-assign]
+
+    return use
 
 
 def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
@@ -186,10 +199,7 @@ def train_transformer(
             rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
         step, spent = saved["step"], saved["spent"]
-    blocks = [(block.context, block.target) for block in model.layers]
-    if compiled:
-        compile_blocks(model)
-    fast = [(block.context, block.target) for block in model.layers]
+    use_compiled = compile_blocks(model) if compiled else None
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
     generator = torch.Generator(device)
@@ -221,10 +231,8 @@ def train_transformer(
             for group in rule.param_groups:
                 group["lr"] = rate * scale
         layout = draw_layout(step, training.seed, chunk, config.video.fps)
-        # Rare shapes are not worth compiling for.
-        usual = layout.context_latents == chunk
-        for block, (context, target) in zip(model.layers, fast if usual else blocks, strict=True):
-            block.context, block.target = context, target  # type: ignore[method-assign]
+        if use_compiled is not None:
+            use_compiled(layout.context_latents == chunk)
         worlds = stream.worlds(step)
         batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
         generator.manual_seed(step * process.ranks + process.rank)

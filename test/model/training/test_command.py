@@ -102,11 +102,11 @@ def parsed(*words: str) -> argparse.Namespace:
 
 
 def test_the_style_of_worlds_is_an_option_of_procedural_runs() -> None:
-    options = parsed("--preset", "default", "--world-style", "rich")
-    assert command.read_settings(options).config().world_style == "rich"
+    options = parsed("--preset", "default", "--world-style", "plain")
+    assert command.read_settings(options).config().world_style == "plain"
     again = parsed(*command._arguments(options)[1:])  # what every process is started with
-    assert command.read_settings(again).config().world_style == "rich"
-    assert command.read_settings(parsed("--preset", "default")).config().world_style == "plain"
+    assert command.read_settings(again).config().world_style == "plain"
+    assert command.read_settings(parsed("--preset", "default")).config().world_style == "rich"
     with pytest.raises(ValueError, match="recipe procedural"):
         command.read_settings(parsed("--preset", "hydra-1.3b", "--world-style", "rich"))
 
