@@ -92,6 +92,7 @@ def test_one_forward_and_its_selected_memory_agree_with_the_released_modules() -
         assert torch.equal(selected, case[f"selected_memory.block{block}"].long())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_three_guided_steps_agree_with_the_released_pipeline() -> None:
     case, about = load_case("denoise")

@@ -31,6 +31,7 @@ def run_demo(model, output, *more) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_video_and_contact_sheet(model, tmp_path):
     done = run_demo(model, tmp_path, "--frames", 20)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,6 +44,7 @@ def test_the_demo_ends_with_video_and_contact_sheet(model, tmp_path):
     assert "procedural world" in (tmp_path / "demo_node.log").read_text()
 
 
+@pytest.mark.slow
 def test_the_demo_in_realtime(model, tmp_path):
     done = run_demo(model, tmp_path, "--frames", 20, "--realtime")
     assert done.returncode == 0, done.stdout + done.stderr

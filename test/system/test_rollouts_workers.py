@@ -79,6 +79,7 @@ def ancestors(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_futures_are_those_of_stepping_and_can_be_committed(client):
     left, right = (turning(client.start, 2 * CHUNK, degrees) for degrees in (-2, 2))
     told = []

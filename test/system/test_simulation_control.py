@@ -115,6 +115,8 @@ def bench(started):
     return bench
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # it waits for the package to be built
 def test_the_features_are_those_that_are_served(bench):
     features = bench.call("GetSimulatorFeatures").features
     kind = type(features)
