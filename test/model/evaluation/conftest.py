@@ -16,7 +16,9 @@ def small_config() -> ModelConfig:
         video=dataclasses.replace(default.video, height=48, width=80),
         autoencoder=dataclasses.replace(default.autoencoder, base_dim=8),
         transformer=dataclasses.replace(
-            default.transformer, dim=64, ffn_dim=64, num_blocks=2, num_heads=2
-        ),
+            default.transformer, dim=64, ffn_dim=64, num_blocks=2, num_heads=2,
+            memory_stride=(2, 2, 2),
+        ),  # fmt: skip
         sampler=dataclasses.replace(default.sampler, steps=2),
+        world_style="plain",
     )
