@@ -61,6 +61,11 @@ class VelocityCommand:
     linear: np.ndarray
     angular: np.ndarray
 
+    @property
+    def moves(self) -> bool:
+        """Whether it is more than to stand still."""
+        return bool(self.linear.any() or self.angular.any())
+
 
 Command = PoseCommand | PathCommand | VelocityCommand
 

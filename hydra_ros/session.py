@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from hydra_ros.commands import Command, CommandError
+from hydra_ros.commands import Command, CommandError, VelocityCommand
 from hydra_ros.context_preparer import STATE, ContextPreparer
 from hydra_ros.diagnostics import Counters, Status
 from hydra_ros.frame_publisher import FramePublisher
@@ -112,6 +112,7 @@ class Session:
         self._run = 0
         self._clips: ClipCollector | None = None  # of the running world
         self._step: Future[StepResult] | Future[WorldFacts] | None = None  # under way
+        self._standing = False  # that step shows the camera as it stands, for want of a command
         self._stalled = False  # a step failed: realtime waits for the next command
         self._first_frame_seconds: deque[float] = deque(maxlen=3)
 
@@ -366,6 +367,8 @@ class Session:
         if not self._planner:
             raise CommandError("no world", "no world was started; call ~/reset first")
         self._planner.add(command, time.monotonic(), self._publisher.shown_pose)
+        if self._standing and isinstance(command, VelocityCommand) and command.moves:
+            self._thread.cancel_unseen()  # who begins to drive need not wait for a standstill
         self._stalled = False
         self.pump()
 
@@ -507,6 +510,8 @@ class Session:
 
     def _begin_step(self, chunk: PlannedChunk) -> Future[StepResult]:
         self.chunks += 1
+        held = chunk.commanded is None and bool((chunk.poses == chunk.poses[0]).all())
+        self._standing = held and self.realtime and not self.paused
         self._clips.imagined()
         self._step = self._thread.step(
             chunk.poses, run=self._run, commanded=chunk.commanded, watch=self._memory.watch()
@@ -524,6 +529,7 @@ class Session:
 
     def _stepped(self, step: Future[StepResult]) -> None:
         self._step = None
+        self._standing = False
         error = step.exception()
         if error is None:
             result = step.result()

@@ -112,6 +112,7 @@ class SimulationThread:
             queue.SimpleQueue()
         )
         self._generation = 0  # of steps: raised by cancel()
+        self._unseen_generation = 0  # raised by cancel_unseen()
         self._stopping = False
         self._world: Any = None
         self._device = ""
@@ -158,8 +159,8 @@ class SimulationThread:
 
         The future fails with ``Cancelled``, or with what the world raised.
         """
-        generation = self._generation
-        return self._submit(lambda: self._step(poses, run, commanded, generation, watch))
+        generations = (self._generation, self._unseen_generation)
+        return self._submit(lambda: self._step(poses, run, commanded, generations, watch))
 
     def observe(
         self, frames: np.ndarray, poses: np.ndarray, gaps: np.ndarray
@@ -180,6 +181,10 @@ class SimulationThread:
     def cancel(self) -> None:
         """Abandon the steps that run or wait."""
         self._generation += 1
+
+    def cancel_unseen(self) -> None:
+        """Abandon the steps that run or wait, except one that has handed out frames already."""
+        self._unseen_generation += 1
 
     def close(self) -> None:
         """Abandon everything, free the world and end the thread."""
@@ -227,11 +232,15 @@ class SimulationThread:
         poses: np.ndarray,
         run: int,
         commanded: float | None,
-        generation: int,
+        generations: tuple[int, int],
         watch: Watch | None,
     ) -> StepResult:
+        first_frame_at = 0.0
+
         def cancelled() -> bool:
-            return self._generation != generation
+            if self._generation != generations[0]:
+                return True
+            return not first_frame_at and self._unseen_generation != generations[1]
 
         def on_frames(first: int, frames: np.ndarray) -> None:
             if cancelled():
@@ -254,7 +263,7 @@ class SimulationThread:
         if cancelled():
             raise Cancelled("the step was abandoned")
         fps, start = self._world.config.video.fps, self._world.time
-        started, first_frame_at = time.monotonic(), 0.0
+        started = time.monotonic()
         last: FrameBatch | None = None
         try:
             watching = _watching(self._world, watch) if watch else {}

@@ -29,6 +29,7 @@ class SteppedWorld:
         self.threads = {threading.current_thread().name}
         self.memory_size = 0
         self.time = 0.0
+        self.shown = lambda: None
 
     def begin(self, pose):
         self.threads.add(threading.current_thread().name)
@@ -48,6 +49,7 @@ class SteppedWorld:
         for first in range(0, len(poses), 4):
             frames = np.zeros((len(poses[first : first + 4]), 96, 160, 3), np.uint8)
             on_frames(first, frames)
+            self.shown()
         self.pose, self.memory_size = poses[-1], self.memory_size + 2
         self.time += len(poses) / 15
 
@@ -111,6 +113,19 @@ def test_cancelling_abandons_what_runs_and_what_waits_but_not_what_comes(thread)
     assert isinstance(running.exception(10), Cancelled)
     assert isinstance(waiting.exception(10), Cancelled)
     assert later.result(10).frames == 5
+
+
+def test_what_was_not_seen_can_be_abandoned_and_only_that(thread):
+    thread.run.reset(START).result(10)
+    thread.world.go_on.clear()
+    unseen = thread.run.step(POSES)
+    assert thread.world.sampling.wait(10)
+    thread.run.cancel_unseen()
+    thread.world.go_on.set()
+    assert isinstance(unseen.exception(10), Cancelled)
+    assert not thread.batches
+    thread.world.shown = thread.run.cancel_unseen  # after the first frames
+    assert thread.run.step(POSES).result(10).frames == 5
 
 
 def test_a_reset_replaces_the_step_that_runs(thread):

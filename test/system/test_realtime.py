@@ -90,3 +90,22 @@ def test_a_pose_is_reached_and_held(client):
     wait_until(lambda: np.abs(last_pose(client) - goal).max() < 1e-6, "camera at the goal", 30)
     steps = np.diff(client.shown_poses()[:, :3, 3], axis=0)
     assert np.linalg.norm(steps, axis=1).max() <= 2.0 / 15 + 1e-6  # the speed limit
+
+
+def test_who_begins_to_drive_need_not_wait_for_a_standstill(start_simulator):
+    # Chunks that take long: at a silence of a second, the next one is being sampled.
+    slow = {"mode": "realtime", "chunk_frames": 5, "sampler_steps": 30}
+    with start_simulator("/slow", **slow) as simulator:
+        client = simulator.client
+        publisher = client.velocity_publisher(Twist)
+        wait_until(lambda: client.poses, "frame")
+        count = 0
+        while len(client.poses) > count:
+            count = len(client.poses)
+            time.sleep(1.0)
+        standing = last_pose(client)
+        twist = Twist()
+        twist.linear.x = 0.5
+        publisher.publish(twist)
+        wait_until(lambda: len(client.poses) > count, "next frame")
+        assert np.linalg.norm(client.shown_poses()[count][:3, 3] - standing[:3, 3]) > 0.01
