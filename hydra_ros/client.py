@@ -25,11 +25,11 @@ import numpy as np
 from action_msgs.msg import GoalStatus
 from nav_msgs.msg import Path
 from rcl_interfaces.srv import GetParameters
-from rclpy.action import ActionClient
 from rclpy.node import Node
 from std_msgs.msg import Header
 
 from hydra_ros.action import Rollout
+from hydra_ros.action_client import ActionClient
 from hydra_ros.conversions import pose_from_message, pose_stamped_message
 from hydra_ros.environment import use_dds_profile
 from hydra_ros.frame_collector import FrameCollector, ReceivedFrame

@@ -10,13 +10,13 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, Twist, TwistStamped, Vector3
 from rcl_interfaces.srv import GetParameters, SetParameters
-from rclpy.action import ActionClient
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from hydra_ros import srv
 from hydra_ros.action import Rollout
+from hydra_ros.action_client import ActionClient
 from hydra_ros.msg import Memory
 from hydra_ros.web.image_source import ImageSource
 from hydra_ros.web.protocol import Velocity

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import rclpy
 from nav_msgs.msg import Path
-from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from system.simulator import wait_until
 from transforms3d.euler import euler2mat
 
 import small_models
 from hydra_ros.action import Rollout
+from hydra_ros.action_client import ActionClient
 from hydra_ros.client import SimulatorClient, SimulatorError, path_message
 from hydra_ros.node_spinner import NodeSpinner
 

@@ -9,10 +9,10 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import standard_interfaces
-from rclpy.action import ActionClient
 from system.simulator import pose_message, wait_until
 
 import small_models
+from hydra_ros.action_client import ActionClient
 from hydra_ros.conversions import pose_from_message, pose_to_message
 from hydra_ros.node_spinner import NodeSpinner
 from hydra_ros.standard_interfaces import snake_case

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An action client whose answers are not lost while another thread spins its node."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import rclpy.action
+
+
+class ActionClient(rclpy.action.ActionClient):
+    """``rclpy.action.ActionClient``, with one request sent and noted before answers are taken.
+
+    rclpy sends a request and only then notes whose it is. An answer that an executor's thread takes
+    in between is dropped, and its future never ends (ros2/rclpy issue 1123; later versions of
+    rclpy mend it).
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._sending = threading.RLock()
+        super().__init__(*arguments, **options)
+
+    def take_data(self) -> Any:
+        with self._sending:
+            return super().take_data()
+
+    def send_goal_async(self, *arguments: Any, **options: Any) -> Any:
+        with self._sending:
+            return super().send_goal_async(*arguments, **options)
+
+    # What goal handles call to cancel a goal and to ask for its result.
+
+    def _cancel_goal_async(self, goal_handle: Any) -> Any:
+        with self._sending:
+            return super()._cancel_goal_async(goal_handle)
+
+    def _get_result_async(self, goal_handle: Any) -> Any:
+        with self._sending:
+            return super()._get_result_async(goal_handle)
