@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +137,12 @@ def main() -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_arguments(parser)
-    return run(parser.parse_args())
+    code = run(parser.parse_args())
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from hydra_model.training.distributed import leave
+
+        leave(code)
+    return code
 
 
 if __name__ == "__main__":
