@@ -106,7 +106,7 @@ def condition(
         grid=(height // stride // rows, width // stride // columns),
         aspect=height / width,
         fov_x=fov_x,
-    ).to(weight.dtype)
+    )
     split = len(context.times)
     # Latent-frame units since the first target frame.
     scale = config.video.fps / config.autoencoder.temporal_stride

@@ -83,7 +83,10 @@ class TransformerConfig:
     frame, unscaled) or "positionwise" (paper: queries pooled to the memory grid, compared
     position by position, scaled by 1/sqrt(dim)). ``time_positions`` is "slot" (0, 1, 2, ... in the
     order of the frames) or "time" (latent-frame units since the chunk's first frame, so
-    that gaps in the memory are seen as gaps). ``text_dim`` 0 leaves out the text,
+    that gaps in the memory are seen as gaps). ``space_positions`` is "grid" (a token's row and
+    column) or "rays" (half of a head's channel pairs for rows and columns turn with the
+    elevation and azimuth of the token's viewing ray instead, so that tokens that look the same
+    way are found whatever the camera did in between). ``text_dim`` 0 leaves out the text,
     ``tokenizer_groups`` above 1 makes the tokenizer a grouped convolution, and ``projector``
     False leaves out the projector (it can be folded into the output product anyway).
     """
@@ -106,6 +109,7 @@ class TransformerConfig:
     top_k: int = 10
     camera: Literal["matrix", "rays"] = "matrix"
     time_positions: Literal["slot", "time"] = "slot"
+    space_positions: Literal["grid", "rays"] = "grid"
     rope_theta: float = 10000.0
 
     def __post_init__(self) -> None:
@@ -115,6 +119,13 @@ class TransformerConfig:
             raise ValueError(f"head_dim {self.head_dim} must be even for rotary positions")
         if self.patch_size[0] != 1:
             raise ValueError(f"patch_size {self.patch_size}: only 1 is accepted along time")
+        if self.space_positions == "rays" and (
+            self.camera != "rays" or self.memory_source != "context"
+        ):
+            raise ValueError(
+                "space_positions 'rays' needs camera 'rays' and memory_source 'context', got "
+                f"{self.camera!r} and {self.memory_source!r}"
+            )
 
     @property
     def head_dim(self) -> int:

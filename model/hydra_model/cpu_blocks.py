@@ -61,7 +61,7 @@ class CpuBlock:
         y = self._enter(x, mod, self.block.camera_context, camera)
         memory = self.block.self_attention.memorise(y, memory_by)
         query, key, value = self._project(y)
-        turn = torch.complex(by.cosine, by.sine)[:, None]
+        turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
         query, key = (self._rotate(t, turn, y.dtype).flatten(1, 2) for t in (query, key))
         attended = att.attend(query, key, value.flatten(1, 2), self.config.num_heads)
         return self._finish(x, attended.view(y.shape), mod, text), memory
@@ -76,7 +76,7 @@ class CpuBlock:
         query, key, value = self._project(y)
         scores = self._relevance(query.view(y.shape), memory.relevance_key)
         selected = att.select_memory(scores, min(self.config.top_k, memory.key.shape[1]))
-        turn = torch.complex(by.cosine, by.sine)[:, None]
+        turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
         query, key = (self._rotate(t, turn, y.dtype) for t in (query, key))
         index = self._rows(key, memory.key, selected)
         attended = att.attend(

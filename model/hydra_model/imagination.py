@@ -32,6 +32,7 @@ from hydra_model.cameras import check_poses
 from hydra_model.chunks import chunk_lengths
 from hydra_model.conditioning import Targets, chunk_noise
 from hydra_model.memory import Context
+from hydra_model.rope import Rotation
 from hydra_model.sampler import integrate
 from hydra_model.state import State
 from hydra_model.transformer import Conditioning
@@ -351,12 +352,21 @@ def _joined(parts: list[Conditioning], rows: Sequence[int]) -> Conditioning:
         present = [tensor for tensor in tensors if tensor is not None]
         return join(present) if present else None
 
+    def rotations(given: list[Rotation | None]) -> Rotation | None:
+        present = [by for by in given if by is not None]
+        if not present or not present[0].per_sample:
+            return given[0]
+        return Rotation(
+            cosine=join([by.cosine for by in present]), sine=join([by.sine for by in present])
+        )
+
     return dataclasses.replace(
         parts[0],
         context_camera=join([part.context_camera for part in parts]),
         target_camera=join([part.target_camera for part in parts]),
         text=optional([part.text for part in parts]),
         context_latents=optional([part.context_latents for part in parts]),
+        target_by=rotations([part.target_by for part in parts]),
         memories=tuple(
             Memory(
                 key=join([memory.key for memory in block]),

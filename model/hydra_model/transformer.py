@@ -14,16 +14,18 @@ C width, J memory frames, M tokens a memory frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
-from hydra_model.rope import Rotation, rotation
+from hydra_model.rope import Rotation, ray_rotation, rotation
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Conditioning:
     """Everything that stays the same over the sampling steps of a chunk.
 
     Made by ``Transformer.prepare``. In the "context" form ``memories`` holds one entry per
-    block; in the "all" form the clean latents are kept and run again at every step.
+    block and ``target_by`` the target tokens' rotation; in the "all" form the clean latents are
+    kept and run again at every step.
     """
 
     context_camera: Tensor  # [B, Tc, 1 or N, channels]
@@ -41,6 +44,7 @@ class Conditioning:
     text: Tensor | None  # [B, L, C], after the text embedding
     context_latents: Tensor | None = None  # [B, channels, Tc, H, W]
     memories: tuple[Memory, ...] = ()
+    target_by: Rotation | None = None
 
 
 class Transformer(nn.Module):
@@ -86,9 +90,10 @@ class Transformer(nn.Module):
         """Do once what every sampling step of a chunk shares.
 
         ``context_latents [B, channels, Tc, H, W]`` are clean; cameras are
-        ``[B, T, 1 or N, channels]`` from ``hydra_model.rays.camera_conditioning``; times are
-        in latent-frame units since the first target frame (ignored by "slot" positions);
-        ``text [B, L, text_dim]`` are prompt embeddings, needed when ``text_dim`` is not 0.
+        ``[B, T, 1 or N, channels]`` from ``hydra_model.rays.camera_conditioning``, best in
+        float32 (the blocks get them in the latents' type); times are in latent-frame units since
+        the first target frame (ignored by "slot" positions); ``text [B, L, text_dim]`` are prompt
+        embeddings, needed when ``text_dim`` is not 0.
         """
         config = self.config
         if (text is None) != (config.text_dim == 0):
@@ -102,8 +107,8 @@ class Transformer(nn.Module):
                 (context_latents.shape[2], target_camera.shape[1])
             )
         conditioning = Conditioning(
-            context_camera=context_camera,
-            target_camera=target_camera,
+            context_camera=context_camera.to(context_latents.dtype),
+            target_camera=target_camera.to(context_latents.dtype),
             context_times=context_times,
             target_times=target_times,
             text=embedded,
@@ -112,12 +117,14 @@ class Transformer(nn.Module):
             return replace(conditioning, context_latents=context_latents)
         x = self.embed(context_latents)
         _, projected = self.embed_time(torch.zeros(x.shape[0], device=x.device), x.dtype)
-        by, memory_by = self.rotations(context_times, x.shape[2:4])
+        by, memory_by = self.rotations(context_times, x.shape[2:4], context_camera)
+        camera = conditioning.context_camera
         memories = []
         for block in self.layers:
-            x, memory = block.context(x, projected, embedded, context_camera, by, memory_by)
+            x, memory = block.context(x, projected, embedded, camera, by, memory_by)
             memories.append(memory)
-        return replace(conditioning, memories=tuple(memories))
+        target_by, _ = self.rotations(target_times, x.shape[2:4], target_camera)
+        return replace(conditioning, memories=tuple(memories), target_by=target_by)
 
     def forward(
         self,
@@ -138,7 +145,8 @@ class Transformer(nn.Module):
             return prediction[:, :, cond.context_camera.shape[1] :]
         x = self.embed(target_latents)
         time, projected = self.embed_time(sigma, x.dtype)
-        by, _ = self.rotations(cond.target_times, x.shape[2:4])
+        by = cond.target_by
+        assert by is not None, "conditioning was not made for this form"
         for block, memory in zip(self.layers, cond.memories, strict=True):
             x, selected = block.target(x, projected, cond.text, cond.target_camera, by, memory)
             if selections is not None:
@@ -203,20 +211,33 @@ class Transformer(nn.Module):
         time = self.time_embedding(features)
         return time, self.time_projection(time).unflatten(1, (6, -1))
 
-    def rotations(self, times: Tensor, grid: torch.Size) -> tuple[Rotation, Rotation]:
-        """Return the rotations of all tokens and of the memory tokens of those frames."""
+    def rotations(
+        self, times: Tensor, grid: Sequence[int], camera: Tensor | None = None
+    ) -> tuple[Rotation, Rotation]:
+        """Return the rotations of all tokens and of the memory tokens of those frames.
+
+        ``times [T]``, ``grid`` (h, w); ``camera [B, T, N, channels]`` are the frames' rays, of
+        which "rays" positions need the directions.
+        """
         config = self.config
         rows, columns = (torch.arange(n, device=times.device) for n in grid)
-        by = rotation(times, rows, columns, config.head_dim, config.rope_theta)
-        if len(times) < config.memory_stride[0]:
-            return by, by
         # A memory frame stands in the middle of its frames' times and at its patch's first
         # row and column: so the released weights were trained.
         step, row_step, column_step = config.memory_stride
-        middle = times.double().unfold(0, step, step).mean(-1)
+        enough = len(times) >= step
+        middle = times.double().unfold(0, step, step).mean(-1) if enough else times
         memory_rows = rows[: len(rows) // row_step * row_step : row_step]
         memory_columns = columns[: len(columns) // column_step * column_step : column_step]
-        memory_by = rotation(
-            middle, memory_rows, memory_columns, config.head_dim, config.rope_theta
-        )
-        return by, memory_by
+        size = (config.head_dim, config.rope_theta)
+        if config.space_positions == "rays":
+            assert camera is not None, "positions by rays need the cameras"
+            looks = camera[..., :3].unflatten(2, (len(rows), len(columns))).float()
+            by = ray_rotation(times, rows, columns, looks, *size)
+            if not enough:
+                return by, by
+            pooled = F.avg_pool3d(looks.movedim(-1, 1), config.memory_stride).movedim(1, -1)
+            return by, ray_rotation(middle, memory_rows, memory_columns, pooled, *size)
+        by = rotation(times, rows, columns, *size)
+        if not enough:
+            return by, by
+        return by, rotation(middle, memory_rows, memory_columns, *size)

@@ -9,6 +9,7 @@ import torch
 
 from hydra_model.config import TransformerConfig
 from hydra_model.cpu_blocks import gather_rows, use_cpu_blocks
+from hydra_model.rays import camera_channels
 from hydra_model.transformer import Transformer
 
 PAPER = TransformerConfig(
@@ -36,9 +37,11 @@ def predict(model: Transformer, batch: int, frames: int, memory: int, dtype=torc
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator).to(dtype)
 
+    tokens = 1 if config.camera == "matrix" else 4 * 6
+    camera = camera_channels(config.camera)
     conditioning = model.prepare(
-        normal(batch, config.latent_channels, memory, 8, 12), normal(batch, memory, 1, 12),
-        normal(batch, frames, 1, 12),
+        normal(batch, config.latent_channels, memory, 8, 12),
+        normal(batch, memory, tokens, camera), normal(batch, frames, tokens, camera),
         context_times=torch.arange(-memory, 0.0), target_times=torch.arange(float(frames)),
         text=normal(batch, 5, config.text_dim) if config.text_dim else None,
     )  # fmt: skip
@@ -57,8 +60,9 @@ def predict(model: Transformer, batch: int, frames: int, memory: int, dtype=torc
         ({"relevance": "pooled", "projector": True}, 2, 6, 4),
         ({"text_dim": 8}, 3, 5, 4),
         ({"window": 5, "top_k": 5}, 2, 2, 4),
+        ({"camera": "rays", "space_positions": "rays", "memory_stride": (2, 1, 1)}, 2, 6, 8),
     ],
-    ids=["default", "pooled", "text", "less than a window"],
+    ids=["default", "pooled", "text", "less than a window", "rays"],
 )
 def test_predictions_and_selections_are_those_of_the_readable_blocks(
     changes, batch, frames, memory

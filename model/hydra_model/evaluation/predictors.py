@@ -132,7 +132,7 @@ class LoadedModel:
             grid=(height // spatial // rows, width // spatial // columns),
             aspect=height / width,
             fov_x=config.video.fov_x,
-        ).to(self.dtype)
+        )
         context, target = latents.shape[2], poses.shape[1] - latents.shape[2]
         # A latent frame stands for the last of its video frames; the first target frame is 0.
         first = -context_frames.shape[1] / stride

@@ -114,6 +114,10 @@ def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
     """Let every context serve ``draws`` targets; the repeats of one world are neighbours."""
     if draws == 1:
         return conditioning
+    target_by = conditioning.target_by
+    if target_by is not None:
+        samples = torch.arange(len(conditioning.target_camera), device=target_by.cosine.device)
+        target_by = target_by.rows(samples.repeat_interleave(draws))
     memories = tuple(
         Memory(*(getattr(m, f.name).repeat_interleave(draws, 0) for f in dataclasses.fields(m)))
         for m in conditioning.memories
@@ -121,6 +125,7 @@ def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
     return dataclasses.replace(
         conditioning,
         memories=memories,
+        target_by=target_by,
         target_camera=conditioning.target_camera.repeat_interleave(draws, 0),
     )
 
