@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 Fusion = Literal["none", "compile", "triton"]
 ATTENTION_BACKENDS = (
     "gather", "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "split-cpu", "flex",
-    "triton", "triton-wide",
+    "triton", "triton-wide", "fp8-pairs", "fp8-pairs-fast", "fp8-deep", "fp8-small",
+    "fp8-small-fast", "fp8-tight", "fp8-narrow", "fp8-plain",
 )  # fmt: skip
 
 
@@ -33,7 +34,8 @@ class Acceleration:
     ``prompt_once``: keys and values of the text are kept per prompt. ``paired``: guidance is one
     batch of two that shares what does not depend on the text. ``graph``: a forward is recorded
     once and replayed. ``decoder``: the autoencoder's streaming decoder is compiled for the model's
-    frame size. ``fp8``: products (of ``FP8_PRODUCTS``) that run in 8 bits.
+    frame size. ``fp8``: what runs in 8 bits, products (of ``FP8_PRODUCTS``) and "attention", for
+    which "measured" then tries kernels in 8 bits too.
     """
 
     merged: bool = True
@@ -52,16 +54,18 @@ class Acceleration:
             accepted = ", ".join(("measured", *ATTENTION_BACKENDS))
             raise ValueError(f"attention is {self.attention!r}; accepted: {accepted}")
         for name in self.fp8:
-            if name not in FP8_PRODUCTS:
-                raise ValueError(f"fp8 product {name!r}; accepted: {', '.join(FP8_PRODUCTS)}")
+            if name not in FP8_PARTS:
+                raise ValueError(f"fp8 product {name!r}; accepted: {', '.join(FP8_PARTS)}")
 
 
-FP8_PRODUCTS = ("qkv", "output", "up", "down")
+FP8_PRODUCTS = ("qkv", "output", "text", "up", "down")
+ATTENTION = "attention"
+FP8_PARTS = (*FP8_PRODUCTS, ATTENTION)
 REFERENCE = "reference"
 _PRESETS: dict[str, Acceleration | None] = {
     REFERENCE: None,  # the readable path
     "exact": Acceleration(),
-    "fp8": Acceleration(fp8=FP8_PRODUCTS),
+    "fp8": Acceleration(fp8=FP8_PARTS),
 }
 
 
@@ -90,8 +94,9 @@ def available(wanted: Acceleration, device: torch.device) -> Acceleration:
     if not triton and wanted.fusion != "none":
         changes["fusion"] = "none"
         missing.append("Triton: norms and rotations run step by step")
-    needy = ("triton", "triton-wide") if device.type == "cpu" else ("triton", "triton-wide", "flex")
-    if not triton and wanted.attention in needy:
+    needy = wanted.attention.startswith(("triton", "fp8"))
+    needy = needy or (device.type != "cpu" and wanted.attention == "flex")
+    if not triton and needy:
         changes["attention"] = "measured"
         missing.append(f"attention by {wanted.attention}: the fastest of the others")
     if not triton and wanted.decoder:

@@ -5,7 +5,8 @@
 the readable path does). "split": the local windows are read where they lie, as overlapping views;
 only the selected memory is copied, a third of the keys; the two softmaxes are merged by their
 normalisers, which is exact. "triton": one kernel of our own that reads everything where it lies.
-"flex": PyTorch's FlexAttention over all keys, which skips the blocks that nobody sees.
+"flex": PyTorch's FlexAttention over all keys, which skips the blocks that nobody sees. "fp8-...":
+in 8 bits, in several tilings, as no one knows which of them a compiler and a GPU do best.
 
 Shape legend: B batch, T query frames, S key frames, N tokens a frame, J memory frames, M tokens a
 memory frame, H heads, D channels a head, K selected.
@@ -13,15 +14,18 @@ memory frame, H heads, D channels a head, K selected.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hydra_model import attention as readable
+from hydra_model.fast.products import Quantised
 
 aten = torch.ops.aten
 
@@ -197,6 +201,16 @@ def triton_in_place(at: Retrieval, **tiles: int) -> Tensor:
     )  # fmt: skip
 
 
+def in_8_bits(at: Retrieval, *, narrow: bool = False, **tiling: Any) -> Any:
+    """Our own kernel in 8 bits; ``tiling`` as ``fp8_attention.Tiling`` takes it."""
+    from hydra_model.fast import fp8_attention
+
+    return fp8_attention.retrieval_attention(
+        at.query, at.key, at.value, at.memory_key, at.memory_value, at.selected, at.windows,
+        fp8_attention.Tiling(**tiling), narrow=narrow,
+    )  # fmt: skip
+
+
 def flex(at: Retrieval) -> Tensor:
     """FlexAttention with a block mask."""
     from hydra_model.fast.flex import retrieval_attention
@@ -204,6 +218,23 @@ def flex(at: Retrieval) -> Tensor:
     return retrieval_attention(at)
 
 
+# What ``fp8_attention.Tiling`` is told.
+TILINGS: dict[str, dict[str, Any]] = {
+    "fp8-pairs": {"stages": 2, "rest": True},
+    "fp8-pairs-fast": {"stages": 2, "rest": True, "exact_sums": False},
+    "fp8-deep": {"stages": 3, "rest": True, "exact_sums": False},
+    "fp8-small": {"queries": 64, "warps": 4, "stages": 2},
+    "fp8-small-fast": {"queries": 64, "warps": 4, "stages": 2, "exact_sums": False},
+    "fp8-tight": {
+        "queries": 64, "keys": 64, "warps": 4, "stages": 3, "exact_sums": False, "registers": 168,
+    },
+    "fp8-narrow": {"keys": 64, "stages": 3, "rest": True, "exact_sums": False},
+    "fp8-plain": {"stages": 3, "rest": True, "descriptors": False, "exact_sums": False},
+}  # fmt: skip
+# These return rows in 8 bits, ``[B, T, N, C]``.
+NARROW_BACKENDS: dict[str, Callable[[Retrieval], Quantised]] = {
+    name: functools.partial(in_8_bits, narrow=True, **tiling) for name, tiling in TILINGS.items()
+}
 BACKENDS: dict[str, Backend] = {
     "gather": gather,
     "gather-flash": lambda at: gather(at, backend=SDPBackend.FLASH_ATTENTION),
@@ -214,4 +245,5 @@ BACKENDS: dict[str, Backend] = {
     "flex": flex,
     "triton": triton_in_place,
     "triton-wide": lambda at: triton_in_place(at, keys=128, stages=2),
+    **{name: functools.partial(in_8_bits, **tiling) for name, tiling in TILINGS.items()},
 }

@@ -15,7 +15,9 @@ logger = logging.getLogger(__name__)
 TRIED = (
     "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "flex", "triton", "triton-wide",
 )  # fmt: skip
+TRIED_IN_8_BITS = tuple(name for name in BACKENDS if name.startswith("fp8"))
 TOLERANCE = 0.02  # relative, between backends in bfloat16; one that is off by more is broken
+TOLERANCE_IN_8_BITS = 0.15  # rounding alone is 4 to 7 %, by how peaked the softmax is
 REPEATS = 3
 
 
@@ -32,7 +34,7 @@ def fastest(at: Retrieval, tried: tuple[str, ...] = TRIED) -> tuple[str, dict[st
     for name in tried:
         try:
             error = (BACKENDS[name](at).float() - expected).norm() / expected.norm()
-            if not float(error) < TOLERANCE:
+            if not float(error) < (TOLERANCE_IN_8_BITS if name in TRIED_IN_8_BITS else TOLERANCE):
                 logger.warning("attention backend %s is off by %.3g; left out", name, float(error))
                 continue
             found[name] = milliseconds(name, at)

@@ -12,7 +12,7 @@ How values are scaled, and why that is enough for three bits of mantissa:
 - keys have their mean over the tokens taken off, which changes all scores of a query by the same
   and so leaves the softmax as it was (SageAttention, arXiv 2410.02367); then a scale per tile.
 - queries: a scale per row, made when the kernel loads them.
-- weights of the softmax lie between 0 and 1 and are stored times 256: exact where one key has it all.
+- weights of the softmax lie between 0 and 1 and are stored times 256: exact where one key has all.
 - values: a scale per channel, which leaves the sum over tokens as a factor.
 
 The first product leaves a thread with other columns than the second one takes from it. Values are
@@ -43,10 +43,10 @@ GROUP = 16  # columns within which values are stored in another order
 class Tiling:
     """How the kernel cuts its work: tokens a tile, warps, stages of loads in flight.
 
-    ``rest`` computes the queries that do not fill a tile of ``queries`` in tiles of 64. ``exact_sums``
-    adds each tile's product in float32; the tensor cores by themselves keep about 14 bits.
-    ``descriptors`` loads tiles by the tensor memory unit. ``registers`` bounds what a thread may
-    have, for more programs at a time; 0 leaves it to the compiler.
+    ``rest`` computes the queries that do not fill a tile of ``queries`` in tiles of half of it.
+    ``exact_sums`` adds each tile's product in float32; the tensor cores by themselves keep about
+    14 bits. ``descriptors`` loads tiles by the tensor memory unit. ``registers`` bounds what a
+    thread may have, for more programs at a time; 0 leaves it to the compiler.
     """
 
     queries: int = 128
@@ -65,7 +65,7 @@ def _sources(
     near_rest, far_rest, frames, tokens, memory_tokens, window, chosen, windows, selected, batch,
     KEYS: tl.constexpr,
 ):  # fmt: skip
-    """Return rows among the frames' and the memory's tokens, and which lanes have the one or other."""
+    """Return rows of the frames' and of the memory's tokens, and which lanes have either."""
     own = tile - near_tiles - far_tiles
     frame = tl.maximum(own, 0) // rest_tiles
     index = (tl.maximum(own, 0) % rest_tiles) * KEYS + lane
@@ -343,7 +343,7 @@ def pack(
 
 
 def _largest(value: Tensor) -> Tensor:
-    """Return the largest magnitude of each channel of ``[B, S, N, H, D]``: float32 ``[B, H, D]``."""
+    """Return each channel's largest magnitude in ``[B, S, N, H, D]``: float32 ``[B, H, D]``."""
     return torch.linalg.vector_norm(value, ord=math.inf, dim=(1, 2)).float()
 
 

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from hydra_model import attention as readable
 from hydra_model.config import TransformerConfig
-from hydra_model.fast.acceleration import Acceleration
-from hydra_model.fast.attention import BACKENDS, Retrieval
-from hydra_model.fast.attention_trial import fastest
+from hydra_model.fast.acceleration import ATTENTION, Acceleration
+from hydra_model.fast.attention import BACKENDS, NARROW_BACKENDS, Retrieval
+from hydra_model.fast.attention_trial import TRIED, TRIED_IN_8_BITS, fastest
 from hydra_model.fast.passes import choose_passes
 from hydra_model.fast.products import AnyProduct, Product, Quantised
 from hydra_model.fast.spread import ALL_FRAMES, Frames
@@ -166,10 +166,19 @@ class FastJoint:
         for i in range(len(self.blocks)):
             shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = steps[i]
             bias = shift_a + tables.cameras[i][: x.shape[0], own].float()
-            x, y = passes.add_norm(x, branch, gate, 1 + scale_a, bias, config.eps)
+            rows: Tensor | Quantised
+            if self.blocks[i].qkv.quantised:
+                x, kept, rows = passes.add_norm_quantised(
+                    x, branch, gate, 1 + scale_a, bias, config.eps, keep=True
+                )
+                assert kept is not None
+                y = kept
+            else:
+                x, y = passes.add_norm(x, branch, gate, 1 + scale_a, bias, config.eps)
+                rows = y
             last = i + 1 == len(self.blocks) and frames.whole
             first = tables.latents.shape[2] if last else 0
-            attended, selected = self._self_attention(i, y, tables, frames, grid, first)
+            attended, selected = self._self_attention(i, y, rows, tables, frames, grid, first)
             x = x[:, first:].contiguous()
             if selections is not None:
                 selections.append(frames.gather(selected)[: target.shape[0]])
@@ -194,14 +203,18 @@ class FastJoint:
         return self.patches(patches).flatten(2, 3), (patches.shape[2], patches.shape[3])
 
     def _self_attention(
-        self, i: int, y: Tensor, tables: Tables, frames: Frames, grid: tuple[int, int], first: int
-    ) -> tuple[Tensor, Tensor]:
-        """Attend from the frames of ``y`` from ``first`` on; also return what they selected."""
+        self, i: int, y: Tensor, rows: Tensor | Quantised, tables: Tables, frames: Frames,
+        grid: tuple[int, int], first: int,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Attend from the frames of ``y`` from ``first`` on; also return what they selected.
+
+        ``rows`` are those of ``y`` as the product takes them.
+        """
         block, config, passes = self.blocks[i], self.config, self.passes
         by = tables.rotation
         own = frames.own(len(by.cosine))
         cosine, sine = by.cosine[own], by.sine[own]
-        query, key, value = self._project(block, y, first)
+        query, key, value = self._project(block, rows, first)
         query, query_mean = passes.normalise_rotate(
             query, block.gain_query, cosine[first:], sine[first:], block.eps
         )
@@ -213,6 +226,7 @@ class FastJoint:
         scores = query_mean @ memory_mean.transpose(1, 2)
         selected = readable.select_memory(scores, plan.count, plan.excluded)
         heads = (config.num_heads, config.head_dim)
+        out: Tensor | Quantised
         if plan.ragged:
             valid = ~plan.excluded[None].expand_as(scores).gather(-1, selected)
             out = readable.retrieval_attention(
@@ -226,25 +240,31 @@ class FastJoint:
                     query.unflatten(-1, heads), key.unflatten(-1, heads),
                     value.unflatten(-1, heads), memory_key.unflatten(-1, heads),
                     memory_value.unflatten(-1, heads), selected, plan.windows, plan.starts,
-                )
-            ).flatten(-2)  # fmt: skip
-        out = block.output(self._ready(block.output, out))
+                ),
+                narrow=block.output.quantised,
+            )  # fmt: skip
+        out = block.output(out if isinstance(out, Quantised) else self._ready(block.output, out))
         return out if block.projector is None else block.projector(out), selected
 
-    def _attend(self, at: Retrieval) -> Tensor:
+    def _attend(self, at: Retrieval, *, narrow: bool) -> Tensor | Quantised:
+        """Return ``[B, T, N, C]``; with ``narrow`` in 8 bits, where the backend does it itself."""
         if self.attention == "measured":
-            self.attention, self.trial = fastest(at)
-        return BACKENDS[self.attention](at)
+            tried = TRIED + (TRIED_IN_8_BITS if ATTENTION in self.switches.fp8 else ())
+            self.attention, self.trial = fastest(at, tried)
+        if narrow and self.attention in NARROW_BACKENDS:
+            return NARROW_BACKENDS[self.attention](at)
+        return BACKENDS[self.attention](at).flatten(-2)
 
-    def _project(self, block: BlockWeights, y: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        rows = self._ready(block.qkv, y)
+    def _project(
+        self, block: BlockWeights, rows: Tensor | Quantised, first: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if self.switches.merged and not first:
             query, key, value = block.qkv(rows).chunk(3, -1)
             return query, key, value
         later = rows
         if first:
             later = (
-                Quantised(*(t[:, first:].contiguous() for t in rows))
+                Quantised(rows.values[:, first:].contiguous(), rows.scales[:, first:].contiguous())
                 if isinstance(rows, Quantised)
                 else rows[:, first:]
             )
@@ -286,14 +306,20 @@ class FastJoint:
         block, passes, eps = self.blocks[i], self.passes, self.config.eps
         branch = attended
         branch_gate: Tensor | None = gate
+        hidden: Tensor | Quantised
         if block.cross is not None and tables.text is not None:
-            x, z = passes.add_norm(
-                x, branch, branch_gate, block.cross.norm_weight.view(1, 1, 1, -1),
-                block.cross.norm_bias.view(1, 1, 1, -1), eps,
-            )  # fmt: skip
-            branch, branch_gate = self._attend_text(i, z, block.cross, tables), None
-        add_norm = passes.add_norm_quantised if block.up.quantised else passes.add_norm
-        x, hidden = add_norm(x, branch, branch_gate, 1 + scale, shift, eps)
+            weight, bias = (
+                t.view(1, 1, 1, -1) for t in (block.cross.norm_weight, block.cross.norm_bias)
+            )
+            if block.cross.query.quantised:
+                x, _, hidden = passes.add_norm_quantised(x, branch, branch_gate, weight, bias, eps)
+            else:
+                x, hidden = passes.add_norm(x, branch, branch_gate, weight, bias, eps)
+            branch, branch_gate = self._attend_text(i, hidden, block.cross, tables), None
+        if block.up.quantised:
+            x, _, hidden = passes.add_norm_quantised(x, branch, branch_gate, 1 + scale, shift, eps)
+        else:
+            x, hidden = passes.add_norm(x, branch, branch_gate, 1 + scale, shift, eps)
         return x, self._feed_forward(block, hidden)
 
     def _feed_forward(self, block: BlockWeights, hidden: Tensor | Quantised) -> Tensor:
@@ -308,13 +334,16 @@ class FastJoint:
             wide = F.gelu(block.up(hidden), approximate="tanh")
         return block.down(wide)
 
-    def _attend_text(self, i: int, z: Tensor, cross: CrossWeights, tables: Tables) -> Tensor:
+    def _attend_text(
+        self, i: int, z: Tensor | Quantised, cross: CrossWeights, tables: Tables
+    ) -> Tensor:
         kept = tables.text_key_value
         assert tables.text is not None
         key, value = kept[i] if kept else self._text_key_value(self.blocks[i], tables.text)
-        query = self.passes.normalise(cross.query(z), cross.gain_query, cross.eps).flatten(1, 2)
-        out = F.scaled_dot_product_attention(self._heads(query), key, value)
-        return cross.output(out.transpose(1, 2).flatten(2)).view(z.shape)
+        query = self.passes.normalise(cross.query(z), cross.gain_query, cross.eps)
+        out = F.scaled_dot_product_attention(self._heads(query.flatten(1, 2)), key, value)
+        out = out.transpose(1, 2).flatten(2)
+        return cross.output(self._ready(cross.output, out)).view(query.shape)
 
 
 def _same_but_text(first: Tables, second: Tables) -> bool:

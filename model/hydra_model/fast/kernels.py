@@ -12,14 +12,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hydra_model.fast.products import FP8, FP8_MAX, Quantised
+
 ROWS = 8  # rows a program of ``normalise_rotate`` takes, which share a partial mean
 
 
 @triton.jit
 def _add_norm(
-    x_in, branch, gate, scale, bias, x_out, y_out,
+    x_in, branch, gate, scale, bias, x_out, y_out, narrow_out, narrow_scales, lengths,
     width, batch_rows, frame_rows, tokens_bias, gate_stride, scale_stride, bias_batch, bias_frame,
-    eps, HAS_BRANCH: tl.constexpr, HAS_GATE: tl.constexpr, BLOCK: tl.constexpr,
+    eps, HAS_BRANCH: tl.constexpr, HAS_GATE: tl.constexpr, WIDE: tl.constexpr,
+    NARROW: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     batch, within = row // batch_rows, row % batch_rows
@@ -43,28 +46,112 @@ def _add_norm(
     place += (within % frame_rows) * tokens_bias
     offset = tl.load(bias + place + column, mask=inside, other=0.0)
     y = centred * deviation * factor.to(tl.float32) + offset.to(tl.float32)
-    tl.store(y_out + row * width + column, y.to(y_out.dtype.element_ty), mask=inside)
+    if WIDE:
+        tl.store(y_out + row * width + column, y.to(y_out.dtype.element_ty), mask=inside)
+    if NARROW:
+        y = tl.where(inside, y, 0.0)
+        own_scale = tl.maximum(tl.max(tl.abs(y), 0), 1e-12) / LIMIT
+        place = narrow_out + row * width + column
+        tl.store(place, (y / own_scale).to(narrow_out.dtype.element_ty), mask=inside)
+        tl.store(narrow_scales + row, own_scale)
+        tl.store(lengths + row, tl.sqrt(tl.sum(y * y, 0)))
 
 
 def add_norm(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """See ``passes.add_norm``; ``x`` and ``branch`` are contiguous."""
+    y = torch.empty_like(x)
+    return _launch_add_norm(x, branch, gate, scale, bias, eps, y, None), y
+
+
+def add_norm_quantised(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor,
+    eps: float, *, keep: bool = False,
+) -> tuple[Tensor, Tensor | None, Quantised]:  # fmt: skip
+    """See ``passes.add_norm_quantised``; ``x`` and ``branch`` are contiguous."""
+    y = torch.empty_like(x) if keep else None
+    rows = Quantised(
+        torch.empty_like(x, dtype=FP8),
+        *(x.new_empty((*x.shape[:-1], 1), dtype=torch.float32) for _ in range(2)),
+    )
+    return _launch_add_norm(x, branch, gate, scale, bias, eps, y, rows), y, rows
+
+
+def _launch_add_norm(
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor,
+    eps: float, y: Tensor | None, rows: Quantised | None,
+) -> Tensor:  # fmt: skip
     batch, frames, tokens, width = x.shape
     out = x if branch is None else torch.empty_like(x)
-    y = torch.empty_like(x)
 
     def stride(t: Tensor, axis: int) -> int:
         return t.stride(axis) if t.shape[axis] > 1 else 0
 
     _add_norm[(batch * frames * tokens,)](
-        x, x if branch is None else branch, x if gate is None else gate, scale, bias, out, y,
+        x, x if branch is None else branch, x if gate is None else gate, scale, bias, out,
+        x if y is None else y, *((x, x, x) if rows is None else rows),
         width, frames * tokens, tokens, stride(bias, 2), 0 if gate is None else stride(gate, 0),
         stride(scale, 0), stride(bias, 0), stride(bias, 1), eps,
-        HAS_BRANCH=branch is not None, HAS_GATE=gate is not None,
-        BLOCK=triton.next_power_of_2(width), num_warps=4,
+        HAS_BRANCH=branch is not None, HAS_GATE=gate is not None, WIDE=y is not None,
+        NARROW=rows is not None, LIMIT=FP8_MAX, BLOCK=triton.next_power_of_2(width), num_warps=4,
     )  # fmt: skip
-    return out, y
+    return out
+
+
+@triton.jit
+def _quantise(
+    x_in, out, scales, width, GELU: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    highest = tl.full((BLOCK,), 0.0, tl.float32)
+    for start in range(0, width, BLOCK):
+        inside = start + column < width
+        x = tl.load(x_in + row * width + start + column, mask=inside, other=0.0).to(tl.float32)
+        # GELU rises from -0.75 on and is above -0.17 before: the largest input tells its size.
+        highest = tl.maximum(highest, x if GELU else tl.abs(x))
+    largest = tl.max(highest, 0)
+    if GELU:
+        largest = tl.maximum(_gelu(largest), 0.171)
+    scale = tl.maximum(largest, 1e-12) / LIMIT
+    tl.store(scales + row, scale)
+    for start in range(0, width, BLOCK):  # a row is in the cache still
+        inside = start + column < width
+        x = tl.load(x_in + row * width + start + column, mask=inside, other=0.0).to(tl.float32)
+        if GELU:
+            x = _gelu(x)
+        y = tl.minimum(tl.maximum(x / scale, -LIMIT), LIMIT)
+        place = out + row * width + start + column
+        tl.store(place, y.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _gelu(x):
+    # 1 + tanh(u) is 2 / (1 + exp(-2 u)).
+    return x / (1 + tl.exp2(-2.302208198 * (x + 0.044715 * x * x * x)))
+
+
+def quantise(x: Tensor) -> Quantised:
+    """See ``products.quantise``."""
+    return _narrowed(x, gelu=False)
+
+
+def gelu_quantised(x: Tensor) -> Quantised:
+    """See ``passes.gelu_quantised``."""
+    return _narrowed(x, gelu=True)
+
+
+def _narrowed(x: Tensor, *, gelu: bool) -> Quantised:
+    x = x.contiguous()
+    width = x.shape[-1]
+    out = torch.empty_like(x, dtype=FP8)
+    scales = x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
+    block = min(2048, triton.next_power_of_2(width))
+    _quantise[(x.numel() // width,)](
+        x, out, scales, width, GELU=gelu, LIMIT=FP8_MAX, BLOCK=block, num_warps=8
+    )
+    return Quantised(out, scales)
 
 
 @triton.jit

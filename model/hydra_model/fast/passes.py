@@ -42,11 +42,14 @@ def add_norm(
 
 
 def add_norm_quantised(
-    x: Tensor, branch: Tensor, gate: Tensor | None, scale: Tensor, bias: Tensor, eps: float
-) -> tuple[Tensor, Quantised]:
-    """Do the same for a product in 8 bits."""
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor,
+    eps: float, *, keep: bool = False,
+) -> tuple[Tensor, Tensor | None, Quantised]:  # fmt: skip
+    """Do the same for a product in 8 bits; the norm is returned too where it is to be kept."""
     x, y = add_norm(x, branch, gate, scale, bias, eps)
-    return x, quantise(y)
+    rows = quantise(y)
+    lengths = y.float().norm(dim=-1, keepdim=True)
+    return x, y if keep else None, rows._replace(lengths=lengths)
 
 
 def normalise_rotate(
@@ -85,7 +88,7 @@ class Passes:
     """The functions above, as a device runs them best."""
 
     add_norm: Callable[..., tuple[Tensor, Tensor]] = add_norm
-    add_norm_quantised: Callable[..., tuple[Tensor, Quantised]] = add_norm_quantised
+    add_norm_quantised: Callable[..., tuple[Tensor, Tensor | None, Quantised]] = add_norm_quantised
     normalise_rotate: Callable[..., tuple[Tensor, Tensor]] = normalise_rotate
     normalise: Callable[..., Tensor] = normalise
     gelu_quantised: Callable[[Tensor], Quantised] = gelu_quantised
@@ -110,25 +113,24 @@ def choose_passes(fusion: str, device: torch.device) -> Passes:
 
 
 def _fused(fusion: str) -> Passes:
-    narrow = {
-        "add_norm_quantised": compiled(add_norm_quantised),
-        "gelu_quantised": compiled(gelu_quantised),
-        "quantise": compiled(quantise),
-    }
     if fusion == "triton":
         from hydra_model.fast import kernels
 
         return Passes(
             add_norm=kernels.add_norm,
+            add_norm_quantised=kernels.add_norm_quantised,
             normalise_rotate=kernels.normalise_rotate,
             normalise=kernels.normalise,
-            **narrow,
+            gelu_quantised=kernels.gelu_quantised,
+            quantise=kernels.quantise,
         )
     return Passes(
         add_norm=compiled(add_norm),
+        add_norm_quantised=compiled(add_norm_quantised),
         normalise_rotate=compiled(normalise_rotate),
         normalise=compiled(normalise),
-        **narrow,
+        gelu_quantised=compiled(gelu_quantised),
+        quantise=compiled(quantise),
     )
 
 

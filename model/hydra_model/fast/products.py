@@ -20,10 +20,14 @@ FP8_MAX = 448.0
 
 
 class Quantised(NamedTuple):
-    """Rows in 8 bits: ``values [..., K]`` and their float32 ``scales [..., 1]``."""
+    """Rows in 8 bits: ``values [..., K]`` and their float32 ``scales [..., 1]``.
+
+    ``lengths [..., 1]`` are the rows' Euclidean ones before rounding, where they are known.
+    """
 
     values: Tensor
     scales: Tensor
+    lengths: Tensor | None = None
 
 
 def quantise(x: Tensor) -> Quantised:
@@ -53,7 +57,8 @@ class Fp8Product:
     quantised = True
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.values, self.scales = quantise(weight.detach())
+        rows = quantise(weight.detach())
+        self.values, self.scales = rows.values, rows.scales
         self.bias = bias.detach()
         self.dtype = weight.dtype
 

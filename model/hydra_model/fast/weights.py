@@ -17,10 +17,10 @@ from hydra_model.fast.products import AnyProduct, Fp8Product, Product
 class CrossWeights:
     """Of the attention to the text."""
 
-    query: Product
+    query: AnyProduct
     key: Product
     value: Product
-    output: Product
+    output: AnyProduct
     gain_query: Tensor
     gain_key: Tensor
     norm_weight: Tensor
@@ -82,7 +82,7 @@ class BlockWeights:
             eps=own.norm_key.eps,
             up=_product(up.weight, up.bias, "up" in switches.fp8),
             down=_product(down.weight, down.bias, "down" in switches.fp8),
-            cross=_cross(block) if own.config.text_dim else None,
+            cross=_cross(block, "text" in switches.fp8) if own.config.text_dim else None,
         )
 
 
@@ -90,14 +90,13 @@ def _product(weight: Tensor, bias: Tensor, in_8_bits: bool) -> AnyProduct:
     return Fp8Product(weight, bias) if in_8_bits else Product(weight, bias)
 
 
-def _cross(block: Block) -> CrossWeights:
+def _cross(block: Block, in_8_bits: bool) -> CrossWeights:
     own, norm = block.cross_attention, block.norm_cross
-
-    def product(linear: nn.Linear) -> Product:
-        return Product(linear.weight, linear.bias)
-
     return CrossWeights(
-        product(own.query), product(own.key), product(own.value), product(own.output),
+        _product(own.query.weight, own.query.bias, in_8_bits),
+        Product(own.key.weight, own.key.bias),
+        Product(own.value.weight, own.value.bias),
+        _product(own.output.weight, own.output.bias, in_8_bits),
         own.norm_query.weight.detach(), own.norm_key.weight.detach(),
         norm.weight.detach(), norm.bias.detach(), own.norm_key.eps,
     )  # fmt: skip

@@ -44,7 +44,12 @@ def main(capability: int) -> int:
             query.contiguous(), key, value, *memory.unbind(3), selected, windows, (0, 0)
         )
         if dtype == torch.bfloat16:  # what it runs in at this size
-            for name in ("triton", "triton-wide"):
+            names = ["triton", "triton-wide"]
+            if capability >= 90:
+                kernels.add_norm_quantised(x, x, modulation, modulation, modulation, 1e-6)
+                kernels.gelu_quantised(zeros(3, 8960))
+                names += ["fp8-pairs", "fp8-small-fast", "fp8-plain"]
+            for name in names:
                 attention.BACKENDS[name](operands)
     print("\n".join(f"{name}: {compiled.count(name)}" for name in sorted(set(compiled))))
     return 0

@@ -22,3 +22,5 @@ def test_kernels_compile_for_gpus(capability, tmp_path):
     printed = compile_only(HERE / "kernel_compilation.py", capability, tmp_path)
     for kernel in ("_add_norm", "_attend", "_merge", "_normalise", "_normalise_rotate"):
         assert f"{kernel}: " in printed
+    if capability >= 90:
+        assert "_pack: 3" in printed and "_quantise: " in printed

@@ -72,7 +72,7 @@ def test_a_wrong_acceleration_lists_the_right_ones():
 @pytest.mark.parametrize(
     ("options", "words"),
     [({"fusion": "magic"}, "none, compile, triton"), ({"attention": "x"}, "gather-cudnn"),
-     ({"fp8": ("all",)}, "qkv, output, up, down")],
+     ({"fp8": ("all",)}, "qkv, output, text, up, down, attention")],
 )  # fmt: skip
 def test_a_wrong_switch_says_what_is_accepted(options, words):
     with pytest.raises(ValueError, match=words):
