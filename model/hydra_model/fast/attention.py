@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,42 +97,39 @@ def _steps(starts: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
 
 def split(at: Retrieval, call: Call) -> Tensor:
     """Attend to windows and to selected memory apart, and merge; ``call`` also gives weights."""
-    near, near_weight = attend_windows(at, call)
-    batch, frames, tokens, heads, channels = at.query.shape
-    key, value = (
-        _chosen(memory, at.selected).flatten(0, 1) for memory in (at.memory_key, at.memory_value)
-    )
-    far, far_weight = call(at.query.flatten(0, 1), key, value)
-    out = merge_best(near.flatten(0, 1), near_weight.flatten(0, 1), far, far_weight)
-    return out.view(batch, frames, tokens, heads, channels)
+    out = torch.empty_like(at.query)
+    key, value = (_chosen(memory, at.selected) for memory in (at.memory_key, at.memory_value))
+    for b in range(len(at.query)):
+        far, far_weight = call(at.query[b], key[b], value[b])
+        for first, near, weight in attend_windows(at, b, call):
+            own = slice(first, first + len(near))
+            merge_best(near, weight, far[own], far_weight[own], out[b, own])
+    return out
 
 
-def attend_windows(at: Retrieval, call: Call) -> tuple[Tensor, Tensor]:
-    """Attend to the local windows; returns ``[B, T, N, H, D]`` and weights ``[B, T, H, N]``."""
-    batch, _, tokens, heads, channels = at.query.shape
-    rows: list[tuple[Tensor, Tensor]] = []
-    for b in range(batch):
-        outs, weights = [], []
-        for first, count, step in windows(at.starts):
-            query = at.query[b, first : first + count]
-            copies = count if step else 1
-            key, value = (
-                part[b, at.starts[first] :].as_strided(
-                    (copies, at.windows.shape[1] * tokens, heads, channels),
-                    (part.stride(1), part.stride(2), channels, 1),
-                )
-                for part in (at.key, at.value)
+def attend_windows(at: Retrieval, b: int, call: Call) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Attend to the local windows of batch entry ``b``, run by run of ``windows``.
+
+    Yields the first frame, what its run's frames get ``[t, N, H, D]``, and weights ``[t, H, N]``.
+    """
+    _, _, tokens, heads, channels = at.query.shape
+    for first, count, step in windows(at.starts):
+        query = at.query[b, first : first + count]
+        copies = count if step else 1
+        key, value = (
+            part[b, at.starts[first] :].as_strided(
+                (copies, at.windows.shape[1] * tokens, heads, channels),
+                (part.stride(1), part.stride(2), channels, 1),
             )
-            if step:
-                out, weight = call(query, key, value)
-            else:
-                out, weight = call(query.reshape(1, count * tokens, heads, channels), key, value)
-                out = out.view(count, tokens, heads, channels)
-                weight = weight.view(heads, count, tokens).transpose(0, 1)
-            outs.append(out)
-            weights.append(weight)
-        rows.append((torch.cat(outs), torch.cat(weights)))
-    return torch.stack([out for out, _ in rows]), torch.stack([weight for _, weight in rows])
+            for part in (at.key, at.value)
+        )
+        if step:
+            out, weight = call(query, key, value)
+        else:
+            out, weight = call(query.reshape(1, count * tokens, heads, channels), key, value)
+            out = out.view(count, tokens, heads, channels)
+            weight = weight.view(heads, count, tokens).transpose(0, 1)
+        yield first, out, weight
 
 
 def _chosen(memory: Tensor, selected: Tensor) -> Tensor:
@@ -154,14 +151,15 @@ def merge(first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Te
 
 
 def merge_best(
-    first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor
-) -> Tensor:
-    """``merge`` in one pass where Triton is there."""
+    first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor, out: Tensor
+) -> None:
+    """``merge`` into ``out``, in one pass where Triton is there."""
     if first.device.type == "cuda":
         from hydra_model.fast import kernels
 
-        return kernels.merge(first, first_weight, second, second_weight)
-    return merge(first, first_weight, second, second_weight)
+        kernels.merge(first, first_weight, second, second_weight, out)
+    else:
+        out.copy_(merge(first, first_weight, second, second_weight))
 
 
 def _heads_first(tensors: Sequence[Tensor]) -> list[Tensor]:

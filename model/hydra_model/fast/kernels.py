@@ -257,10 +257,15 @@ def _merge(first, second, first_weight, second_weight, out, width, tokens, heads
     tl.store(out + row * width + column, merged.to(out.dtype.element_ty), mask=inside)
 
 
-def merge(first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor) -> Tensor:
-    """See ``attention.merge``."""
+def merge(
+    first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """See ``attention.merge``; a contiguous ``out`` takes the result."""
     batch, tokens, heads, channels = first.shape
-    out = torch.empty((batch, tokens, heads, channels), dtype=first.dtype, device=first.device)
+    if out is None:
+        out = first.new_empty((batch, tokens, heads, channels))
+    assert out.is_contiguous()
     first, second = first.contiguous(), second.contiguous()
     second_weight = second_weight.contiguous()
     first_weight = first_weight.contiguous()
