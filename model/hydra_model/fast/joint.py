@@ -20,10 +20,11 @@ from torch import Tensor
 
 from hydra_model import attention as readable
 from hydra_model.config import TransformerConfig
-from hydra_model.fast.acceleration import ATTENTION, Acceleration
+from hydra_model.fast.acceleration import ATTENTION, FP8_PARTS, Acceleration
 from hydra_model.fast.attention import BACKENDS, NARROW_BACKENDS, Retrieval
 from hydra_model.fast.attention_trial import TRIED, TRIED_IN_8_BITS, fastest
 from hydra_model.fast.passes import choose_passes
+from hydra_model.fast.product_trial import worthwhile
 from hydra_model.fast.products import AnyProduct, Product, Quantised
 from hydra_model.fast.spread import ALL_FRAMES, Frames
 from hydra_model.fast.weights import BlockWeights, CrossWeights
@@ -54,7 +55,11 @@ class FastJoint:
         self.switches = switches
         self.attention = switches.attention
         self.trial: dict[str, float] = {}  # milliseconds by backend, where it was measured
-        self.passes = choose_passes(switches.fusion, model.head.linear.weight.device)
+        weight = model.head.linear.weight
+        self.passes = choose_passes(switches.fusion, weight.device)
+        if switches.fp8 == FP8_PARTS:  # a chosen few are what somebody wants to look at
+            kept = worthwhile(FP8_PARTS, self.config, self.passes, weight.device, weight.dtype)
+            self.switches = switches = replace(switches, fp8=kept)
         self.blocks = [BlockWeights.of(block, switches) for block in model.layers]
         self.modulation = torch.stack([block.modulation.detach() for block in model.layers])
         patch = model.patch_embedding
