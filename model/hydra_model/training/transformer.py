@@ -25,6 +25,8 @@ from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
 from hydra_model.transformer import Conditioning, Transformer
 
+WARMUP = 50  # steps over which the learning rates rise
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerTraining:
@@ -222,6 +224,8 @@ def train_transformer(
     first = step
     totals = torch.zeros(2, device=device)
     elapsed = 0.0
+    # In steps: a clock would count compiling, and runs of one plan would begin differently.
+    warmup = WARMUP if total_steps is None else max(1, min(WARMUP, total_steps // 20))
     while total_steps is None or step < total_steps:
         if leg_steps is not None and step - first >= leg_steps:
             break
@@ -231,7 +235,8 @@ def train_transformer(
         if elapsed > seconds or spent + elapsed > total_seconds:
             break
         progress = step / total_steps if total_steps else (spent + elapsed) / total_seconds
-        scale = run_state.learning_rate_scale(round(progress * 10_000), 10_000, 150, 0.3)
+        scale = run_state.learning_rate_scale(round(progress * 10_000), 10_000, 0, 0.3)
+        scale *= min(1.0, (step + 1) / warmup)
         for rule, rate in zip(rules, rates, strict=True):
             for group in rule.param_groups:
                 group["lr"] = rate * scale
