@@ -295,18 +295,19 @@ DEFAULT = ModelConfig(
         latent_channels=12,
         memory_source="context",
         # The grid is 6x10 tokens: pooled by 2x2, a memory token would cover a third of the
-        # image's height, and the loss falls more slowly (docs/training.md).
-        memory_stride=(2, 1, 1),
+        # image's height. The less is pooled, the faster the loss falls (docs/training.md).
+        memory_stride=(1, 1, 1),
         relevance="positionwise",
         tokenizer_groups=8,
         projector=False,
         window=5,
-        top_k=5,
+        top_k=8,
         camera="rays",
         time_positions="time",
+        space_positions="rays",
     ),
     text=None,
-    sampler=SamplerConfig(steps=4, shift=3.0, guidance_scale=1.0, round_timestep=False),
+    sampler=SamplerConfig(steps=2, shift=3.0, guidance_scale=1.0, round_timestep=False),
     world_style="rich",
 )
 
