@@ -2,24 +2,24 @@
 """A simulator in realtime that is driven: `ros2 launch hydra_ros demo.launch.py drive:=keyboard`.
 
 It starts simulator.launch.py and teleop.launch.py, and RViz where ``rviz:=true`` asks for it.
-All of it ends as soon as one of the processes does (key q in teleop, or Ctrl-C).
+All of it ends as soon as one of the processes does (key q in teleop, or Ctrl-C); exit code 1
+says that it failed.
 """
 
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
     GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
 )
 from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from hydra_ros.environment import share_folder
+from hydra_ros.launch_end import end_all
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 # Argument, default, description, what is accepted (None: anything).
@@ -86,6 +86,6 @@ def generate_launch_description() -> LaunchDescription:
                 for name, default, description, choices in ARGUMENTS
             ),
             OpaqueFunction(function=start_all),
-            RegisterEventHandler(OnProcessExit(on_exit=[EmitEvent(event=Shutdown())])),
+            RegisterEventHandler(OnProcessExit(on_exit=end_all)),
         ]
     )
