@@ -94,6 +94,14 @@ SIMULATORS = {
         ),
         Run("hydra-ros reset --source robot"),
     ),
+    Run("hydra_simulator --ros-args --params-file config/planner.yaml", SMALL_NODE): (
+        Run(
+            "python examples/image_goal_navigation.py --goal goal.png --legs 1 --candidates 8 "
+            "--iterations 2",
+            "",
+            (("8", "3"), ("2", "1")),
+        ),
+    ),
     Run("hydra_simulator --ros-args -p mode:=realtime", SMALL_NODE): (),
     Run("hydra_simulator --ros-args -p mode:=realtime -p seed:=7", SMALL_NODE): (),
     Run("ros2 run hydra_ros hydra_simulator --ros-args -p seed:=7", SMALL_NODE): (),

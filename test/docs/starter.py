@@ -3,7 +3,8 @@
 
 PyTorch and its libraries take ten seconds of a core to import, which each documented command
 would pay again. Run as a program it reads lines of JSON, and forks for each: the child runs the
-entry point with the arguments, as the installed script does, in a session of its own.
+entry point with the arguments, as the installed script does, or a Python file, in a session of
+its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import fcntl
 import gc
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -70,7 +72,7 @@ class Starter:
         )
 
     def start(self, words: list[str], cwd: Path, terminal: str | None = None) -> Started:
-        """Start a program with its arguments, with a terminal's path as its input and output."""
+        """Start a program with its arguments, where given with a terminal for input and output."""
         self._count += 1
         folder = self._folder / str(self._count)
         folder.mkdir(parents=True)
@@ -134,5 +136,9 @@ def serve() -> list[str]:
 
 if __name__ == "__main__":
     sys.argv = serve()
-    (program,) = metadata.entry_points(group="console_scripts", name=sys.argv[0])
-    sys.exit(program.load()())
+    if sys.argv[0] == "python":
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        (program,) = metadata.entry_points(group="console_scripts", name=sys.argv[0])
+        sys.exit(program.load()())

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from docs.shell_commands import ROOT, documented
@@ -36,7 +37,9 @@ def sandbox(tmp_path_factory):
     folder = tmp_path_factory.mktemp("documents")
     small_models.write_model(folder / plan.SMALL)
     small_models.write_example(folder / "examples_folder", "1")
-    (folder / "config").symlink_to(ROOT / "config")
+    for name in ("config", "examples"):
+        (folder / name).symlink_to(ROOT / name)
+    cv2.imwrite(str(folder / "goal.png"), np.full((48, 80, 3), 90, np.uint8))
     shutil.copy(share_folder("config", "foxglove.json"), folder)
     moments = [i / 15 for i in range(45)]
     pictures = np.random.default_rng(2).integers(0, 256, (45, 48, 80, 3)).astype(np.uint8)
