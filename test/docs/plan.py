@@ -148,6 +148,21 @@ LAUNCHED = {
     Run("ros2 launch hydra_ros simulator.launch.py log_level:=debug", LAUNCH_SMALL): (),
 }
 
+# What those commands answer, as a regular expression.
+ANSWERS = {
+    "ros2 topic hz /camera/image_raw": r"average rate: \d",
+    "ros2 topic echo /diagnostics": "real_time_factor",
+    "ros2 topic info --verbose /camera/image_raw": "Node name: hydra_simulator",
+    "ros2 service call /hydra_simulator/reset hydra_ros/srv/Reset "
+    "{source: procedural, seed: 12}": "success=True",
+    "ros2 service call /hydra_simulator/save_state hydra_ros/srv/SaveState "
+    "{name: junction, persistent: true}": "success=True",
+    "ros2 service call /hydra_simulator/load_state hydra_ros/srv/LoadState "
+    "{name: junction}": "success=True",
+    "ros2 lifecycle set /hydra_simulator configure": "Transitioning successful",
+    "ros2 lifecycle set /hydra_simulator activate": "Transitioning successful",
+}
+
 
 @dataclass(frozen=True)
 class Reason:
