@@ -54,6 +54,17 @@ ENDING = (
         f" --model {SMALL} --device cpu",
         (("8", "1"),),
     ),
+    Run(
+        "hydra-ros evaluate --data procedural:8:1000000000 --steps 4",
+        f" --model {SMALL} --device cpu --output clips",
+        (("procedural:8", "procedural:1"),),
+    ),
+    Run(
+        "hydra-ros evaluate --worlds 2 --batch 2 --steps 8 --presets balanced,fast,few_step",
+        f" --model {SMALL} --device cpu --output presets",
+        (("2", "1"),),
+    ),
+    Run("hydra-ros bench", f" --model {SMALL}"),
 )
 
 # Simulators, each with the commands that run while it does, in this order.
@@ -221,16 +232,17 @@ NOT_RUN = {
     r"hydra-ros evaluate --worlds 256 .*|hydra-ros evaluate --model runs/.*": Reason(
         f"{_LONG}, on a GPU", ("model/evaluation/test_command.py",)
     ),
-    r"hydra-ros evaluate --data .*|hydra-ros evaluate --worlds 2 .*": Reason(
-        _LONG, ("model/evaluation/test_command.py", "model/evaluation/test_clip_sets.py")
-    ),
     r"hydra-ros prepare .*": Reason(_RELEASED, ("model/datasets/test_prepare.py",)),
     r"hydra-ros train .*|python -m hydra_model\.training .*|torchrun .*": Reason(
         f"{_LONG}, on GPUs", ("model/training/test_command.py", "model/training/test_training.py")
     ),
     r"hydra-ros demo --model runs/.*": Reason("needs a trained model", ("system/test_demo.py",)),
-    r"hydra-ros bench( .*)?": Reason(_LONG, ("model/benchmark/test_command.py",)),
-    r"(python|bash) benchmarks/(full_size\.py|gpu_campaign\.sh)( .*)?": Reason(_GPU),
+    r"hydra-ros bench --model full-size .*": Reason(_GPU, ("model/benchmark/test_command.py",)),
+    r"python benchmarks/full_size\.py --preset miniature .*": Reason(
+        "takes half a minute for what other tests do",
+        ("model/benchmark", "system/test_lockstep.py"),
+    ),
+    r"python benchmarks/full_size\.py|bash benchmarks/gpu_campaign\.sh .*": Reason(_GPU),
     r"python -m benchmarks\.(revisit|drift) .*": Reason(_LONG, ("benchmarks/test_revisit.py",)),
     r"python benchmarks/page_latency\.py .*": Reason(
         "needs a browser and an idle machine", ("system/test_web_page.py",)

@@ -138,6 +138,7 @@ if __name__ == "__main__":
     sys.argv = serve()
     if sys.argv[0] == "python":
         sys.argv = sys.argv[1:]
+        sys.path.insert(0, str(Path(sys.argv[0]).absolute().parent))
         runpy.run_path(sys.argv[0], run_name="__main__")
     else:
         (program,) = metadata.entry_points(group="console_scripts", name=sys.argv[0])

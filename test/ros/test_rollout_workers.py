@@ -67,7 +67,9 @@ def local(folder, world, posted, monkeypatch):
         workers, log = start(folder, world, posted, workers=2)
         started.append(workers)
         workers._opening.join(SECONDS)
-        assert log.lines == ["rollouts are imagined by 2 workers, each with a processor of its own"]
+        assert log.lines == [
+            "rollouts are imagined by 2 workers, each with a processor of its own"
+        ]
         return workers
 
     yield local

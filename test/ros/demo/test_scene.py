@@ -49,7 +49,9 @@ def test_a_subject_that_is_nearly_hidden_is_out_of_sight():
 
 
 def test_the_world_found_does_what_it_promises_at_full_size():
-    scene = find_scene(0, 20, height=96, width=160, fps=FPS, fov_x=math.radians(70), context=77)
+    scene = find_scene(
+        0, 20, height=96, width=160, fps=FPS, fov_x=math.radians(70), context=77
+    )
     assert scene.path.shape == (20, 4, 4)
     shown = episode(scene.seed, context_frames=1, target_frames=0)
     frames = [-round(scene.gone * FPS), 0, round(scene.back * FPS)]
