@@ -22,8 +22,8 @@ SHOWN = {
 }
 VERSION = 1
 
-# Where it stands: at the top of an RViz layout, among the global variables of a Foxglove one.
-# Foxglove keeps it in what it exports; RViz leaves it out of what it saves.
+# Where it stands: at the top of an RViz layout, which RViz leaves out when it saves, and among the
+# global variables of a Foxglove one, which are part of what a user may change and export.
 KEY = "hydra_ros_layout"
 
 
