@@ -78,7 +78,7 @@ SIMULATORS = {
         Run(
             "hydra-ros record --output my_run --namespace /left --duration 60 --compressed",
             "",
-            (("my_run", "compressed"), ("/left", "/"), ("60", "1.5")),
+            (("my_run", "compressed"), ("/left", "/"), ("60", "5")),
         ),
         # Any free port: the usual one may be taken.
         Run("hydra_web", " --port 0"),

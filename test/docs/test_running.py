@@ -92,22 +92,27 @@ def test_a_command_ends_well(run, starter, sandbox):
 
 @pytest.mark.parametrize("run", plan.SIMULATORS, ids=text_of)
 def test_a_simulator_runs_with_what_drives_and_shows_it(run, starter, client, sandbox):
+    # The one before is gone: its diagnostics would be taken for this one's.
+    wait_until(lambda: not client.published("/diagnostics"), "end of the simulator before")
     client.diagnostics = {}
     program = starter.start(words_of(run), sandbox)
-    wait_until(
-        lambda: client.diagnostics.get("state") == "running" or not program.running,
-        "running simulator", READY_WITHIN,
-    )  # fmt: skip
-    assert program.running, program.output()
-    for beside in plan.SIMULATORS[run]:
-        words = words_of(beside)
-        client.forget()
-        BESIDE.get((words[0], *words[1:2]), BESIDE.get((words[0],), end_well))(
-            words, starter, client, sandbox
-        )
-    if "-r" in WORDS[run.text]:
-        assert client.published("/front/image_raw") and not client.published("/camera/image_raw")
-    assert program.interrupt() == 0, program.output()
+    try:
+        wait_until(
+            lambda: client.diagnostics.get("state") == "running" or not program.running,
+            "running simulator", READY_WITHIN,
+        )  # fmt: skip
+        assert program.running, program.output()
+        for beside in plan.SIMULATORS[run]:
+            words = words_of(beside)
+            client.forget()
+            use = BESIDE.get(tuple(words[:2]), BESIDE.get(words[0], end_well))
+            use(words, starter, client, sandbox)
+        if "-r" in WORDS[run.text]:
+            assert client.published("/front/image_raw")
+            assert not client.published("/camera/image_raw")
+        assert program.interrupt() == 0, program.output()
+    finally:
+        program.kill()
 
 
 def end_well(words, starter, client, sandbox) -> None:
@@ -159,8 +164,8 @@ def serve(words, starter, client, sandbox) -> None:
 
 
 BESIDE = {
-    ("hydra_teleop",): drive,
-    ("hydra_web",): serve,
+    "hydra_teleop": drive,
+    "hydra_web": serve,
     ("hydra-ros", "record"): record,
 }
 
@@ -205,6 +210,7 @@ def ask(words: list[str], answer: str, sandbox: Path, environment: dict[str, str
 
 @pytest.mark.parametrize("run", plan.LAUNCHED, ids=text_of)
 def test_a_launch_file_runs_with_the_tools_of_ros(run, client, sandbox, ros2, tmp_path):
+    wait_until(lambda: not client.published("/diagnostics"), "end of the simulator before")
     client.diagnostics = {}
     log = tmp_path / "log"
     with log.open("wb") as output:
