@@ -15,8 +15,8 @@ from transforms3d.quaternions import mat2quat, quat2mat
 from hydra_model.chunks import chunk_lengths
 
 __all__ = [
-    "approach", "chunk_lengths", "drive", "frame_count", "limited", "motion", "orthonormal",
-    "resample", "rotation_about", "rotation_between", "slerp", "travel_time",
+    "approach", "chunk_lengths", "drive", "frame_count", "interpolate", "limited", "motion",
+    "orthonormal", "resample", "rotation_about", "rotation_between", "slerp", "travel_time",
 ]  # fmt: skip
 
 # A waypoint this near to a frame time, in frame periods, is that frame's pose as it stands.
@@ -76,6 +76,21 @@ def approach(
     """
     duration = max(count * period, travel_time(start, goal, linear_speed, angular_speed))
     return np.stack([slerp(start, goal, (i + 1) * period / duration) for i in range(count)])
+
+
+def interpolate(poses: np.ndarray, times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the poses [N, 4, 4] at ``wanted`` [N] of those [M, 4, 4] at increasing ``times`` [M].
+
+    Before the first and after the last, it is the first and the last.
+    """
+    if len(times) == 1:
+        return np.repeat(poses, len(wanted), axis=0)
+    found = []
+    for time in wanted:
+        after = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
+        fraction = (time - times[after - 1]) / (times[after] - times[after - 1])
+        found.append(slerp(poses[after - 1], poses[after], fraction))
+    return np.stack(found)
 
 
 def frame_count(duration: float, period: float) -> int:

@@ -2,24 +2,25 @@
 """A simulator in realtime that is driven: `ros2 launch hydra_ros demo.launch.py drive:=keyboard`.
 
 It starts simulator.launch.py and teleop.launch.py, and RViz where ``rviz:=true`` asks for it.
-All of it ends as soon as one of the processes does (key q in teleop, or Ctrl-C).
+All of it ends as soon as one of the processes does (key q in teleop, or Ctrl-C); exit code 1
+says that it failed.
 """
 
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
     GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
 )
 from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from hydra_ros.environment import share_folder
+from hydra_ros.launch_end import end_all
+from hydra_ros.layouts import layout_file
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 # Argument, default, description, what is accepted (None: anything).
@@ -31,7 +32,8 @@ ARGUMENTS = (
         "What drives the camera; scripted looks away and comes back.",
         ("scripted", "keyboard", "joystick", "none"),
     ),
-    ("rviz", "false", "Start RViz with hydra_ros' layout.", ("true", "false")),
+    ("rviz", "false", "Start RViz with a layout.", ("true", "false")),
+    ("rviz_config", "hydra.rviz", "That layout: a path, or the name of hydra_ros' own.", None),
     (
         "params_file",
         "realtime.yaml",
@@ -64,13 +66,14 @@ def start_all(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         of_teleop = {"namespace": namespace, "input": value("drive")}
         entities.append(include("teleop.launch.py", of_teleop))
     if value("rviz") == "true":
+        layout = layout_file(value("rviz_config"))
         world_frame = f"{namespace}/map" if namespace else "map"
         entities.append(
             Node(
                 package="rviz2",
                 executable="rviz2",
                 namespace=namespace,
-                arguments=["-d", str(share_folder("config", "hydra.rviz")), "-f", world_frame],
+                arguments=["-d", str(layout), "-f", world_frame],
             )
         )
     return entities
@@ -86,6 +89,6 @@ def generate_launch_description() -> LaunchDescription:
                 for name, default, description, choices in ARGUMENTS
             ),
             OpaqueFunction(function=start_all),
-            RegisterEventHandler(OnProcessExit(on_exit=[EmitEvent(event=Shutdown())])),
+            RegisterEventHandler(OnProcessExit(on_exit=end_all)),
         ]
     )

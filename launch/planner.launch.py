@@ -2,14 +2,14 @@
 """Image-goal navigation: `ros2 launch hydra_ros planner.launch.py goal:=goal.png`.
 
 It starts a simulator in lockstep (simulator.launch.py) and the example planner, which drives it
-until the camera sees the goal picture; all of it ends when the planner does.
+until the camera sees the goal picture. All of it ends as soon as one of the two does; exit code
+1 says that it failed.
 """
 
 import sys
 
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
     ExecuteProcess,
     GroupAction,
     IncludeLaunchDescription,
@@ -17,11 +17,11 @@ from launch.actions import (
     RegisterEventHandler,
 )
 from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 from hydra_ros.environment import share_folder
+from hydra_ros.launch_end import end_all
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 # Argument, default, description; the first has to be given.
@@ -55,14 +55,13 @@ def start_all(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             *("--candidates", value("candidates"), "--iterations", value("iterations")),
             *(("--namespace", f"/{namespace}") if namespace else ()),
         ],
+        name="planner",
         output="screen",
     )
-    end = EmitEvent(event=Shutdown(reason="the planner has ended"))
     return [
         # In a group: arguments of one launch file must not reach the next.
         GroupAction([IncludeLaunchDescription(source, launch_arguments=of_simulator.items())]),
         planner,
-        RegisterEventHandler(OnProcessExit(target_action=planner, on_exit=[end])),
     ]
 
 
@@ -74,5 +73,6 @@ def generate_launch_description() -> LaunchDescription:
                 for name, default, description in ARGUMENTS
             ),
             OpaqueFunction(function=start_all),
+            RegisterEventHandler(OnProcessExit(on_exit=end_all)),
         ]
     )

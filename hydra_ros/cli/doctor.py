@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 HELP = "check this machine: PyTorch, GPU, weights, ROS 2, DDS, video"
 
@@ -12,11 +13,19 @@ _COLOURS = {"ok": "\033[32m", "warn": "\033[33m", "fail": "\033[31m"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pass
+    parser.add_argument(
+        "--layout", type=Path, metavar="FILE",
+        help="check only whether this layout of RViz or Foxglove is of this version",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line per check; 0 when the simulator can run, 1 otherwise."""
+    """Print a line per check; 0 when the simulator can run, 1 otherwise.
+
+    With ``--layout``: 0 when it fits or does not say what it is for, 2 otherwise.
+    """
+    if options.layout:
+        return _check_layout(options.layout)
     from hydra_ros.health import check_all
 
     failed = []
@@ -33,4 +42,15 @@ def run(options: argparse.Namespace) -> int:
         print(f"\nThe simulator cannot run: {', '.join(failed)}.")
         return 1
     print("\nThe simulator can run.")
+    return 0
+
+
+def _check_layout(path: Path) -> int:
+    from hydra_ros.layouts import VERSION, layout_file, layout_version
+
+    version = layout_version(layout_file(str(path)))
+    if version is None:
+        print(f"{path} does not say what version it is for; this one is {VERSION}.")
+    else:
+        print(f"{path} is of this version ({VERSION}).")
     return 0

@@ -34,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the poses are of an optical frame (z forward), not of a body (x forward)",
     )  # fmt: skip
     parser.add_argument(
+        "--frame", help="fixed frame to bring the poses into, by the bag's transforms (/tf); the "
+        "one they are in, if not given, which must not move",
+    )  # fmt: skip
+    parser.add_argument(
         "--world", action="store_true",
         help="take the poses as they stand in the simulator's world, not as a motion from where "
         "its camera is",
@@ -72,11 +76,13 @@ def run(options: argparse.Namespace) -> int:
         report.stage(f"Reading {options.bag}")
         with Bag(options.bag) as bag:
             topic = options.topic or _only_topic(bag)
-            track = read_track(bag, topic, optical=options.optical)
+            track = read_track(bag, topic, optical=options.optical, frame=options.frame)
             if bag.recovered is not None:
                 report.say(f"{options.bag} was cut short: {bag.recovered} messages are readable")
         if track.skipped:
             report.say(f"{track.skipped} poses of {topic} left out: their stamps do not increase")
+        if track.unplaced:
+            report.say(f"{track.unplaced} poses of {topic} left out: no transform at their times")
         return _drive(options, track, output, video, report)
 
 

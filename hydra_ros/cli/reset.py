@@ -37,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the poses are of an optical frame (z forward), not of a body (x forward)",
     )  # fmt: skip
     bag.add_argument(
+        "--frame", help="fixed frame to bring the poses into, by the bag's transforms (/tf); the "
+        "one they are in, if not given, which must not move",
+    )  # fmt: skip
+    bag.add_argument(
         "--at", type=float, default=0.0,
         help="begin so many seconds after the first image that has a pose",
     )  # fmt: skip
@@ -117,7 +121,7 @@ def _clip_of_bag(options: argparse.Namespace, link: SimulatorLink, report: Progr
         section = read_section(
             bag,
             options.image_topic,
-            read_track(bag, topic, optical=options.optical),
+            read_track(bag, topic, optical=options.optical, frame=options.frame),
             at=options.at,
             frames=form.context_frames,
             fps=form.fps,

@@ -20,11 +20,16 @@ from hydra_ros.parameters import Parameter, table
 from hydra_ros.teleop.parameters import TeleopSettings
 
 ROOT = Path(__file__).parents[2]
-RUN_MARK = "<!-- run -->"  # the line before a block that a test really runs
 
-_FENCE = re.compile(r"^(?:(<!-- run -->)\n)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SHELL = ("", "bash", "sh")
 _OPERATORS = {"&&", "||", ";", "|", "&", ">", ">>"}
+
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 # Commands that are not ours, which a document may use.
 OTHERS = {
@@ -41,12 +46,11 @@ TOPICS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A block of shell commands in a document; ``run`` says that a test runs it as a whole."""
+    """A block of shell commands in a document."""
 
     document: Path
     line: int
     text: str
-    run: bool
 
     @property
     def name(self) -> str:
@@ -57,11 +61,9 @@ def blocks(document: Path) -> list[Block]:
     """Return the shell blocks of a document: fences with bash, sh, or no language."""
     text = document.read_text(encoding="utf-8")
     return [
-        Block(
-            document, text.count("\n", 0, match.start()) + 1, match.group(3), bool(match.group(1))
-        )
+        Block(document, text.count("\n", 0, match.start()) + 1, match.group(2))
         for match in _FENCE.finditer(text)
-        if match.group(2) in _SHELL
+        if match.group(1) in _SHELL
     ]
 
 
@@ -82,6 +84,14 @@ def commands(block: Block) -> list[list[str]]:
                 found.append(words)
             words = []
     return found
+
+
+def documented() -> dict[str, list[str]]:
+    """Return the words of every documented command, by its text."""
+    found = (
+        words for document in DOCUMENTS for block in blocks(document) for words in commands(block)
+    )
+    return {" ".join(words): words for words in found}
 
 
 def problem(words: list[str]) -> str | None:

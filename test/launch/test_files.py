@@ -9,18 +9,29 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hydra_ros import layouts
 from hydra_ros.environment import parameter_file, share_folder
 from hydra_ros.parameters import table
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = sorted((ROOT / "launch").glob("*.launch.py"))
 OWN_NAMES = {"cpu", "gpu", "planner", "realtime"}
-TOPICS = {
-    "camera/image_raw",
-    "camera/camera_info",
-    "camera/pose",
-    "memory/markers",
-    "diagnostics",
+TOPICS = {topic.lstrip("/") for topic in layouts.SHOWN}
+# What each version of the layouts shows: whoever changes it adds a version.
+OF_VERSION = {
+    1: {
+        "camera/image_raw": "sensor_msgs/msg/Image",
+        "camera/camera_info": "sensor_msgs/msg/CameraInfo",
+        "camera/pose": "geometry_msgs/msg/PoseStamped",
+        "memory/markers": "visualization_msgs/msg/MarkerArray",
+        "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
+    }
+}
+# What RViz's displays take.
+DISPLAYS = {
+    "rviz_default_plugins/Image": "sensor_msgs/msg/Image",
+    "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",
+    "rviz_default_plugins/Pose": "geometry_msgs/msg/PoseStamped",
 }
 
 
@@ -107,11 +118,24 @@ def test_a_parameter_file_is_a_path_or_one_of_ours(tmp_path):
         parameter_file("fast")
 
 
-def test_rviz_shows_topics_that_are_published():
+def test_the_version_of_the_layouts_stands_for_what_they_show():
+    assert OF_VERSION[layouts.VERSION] == layouts.SHOWN
+    for name in ("hydra.rviz", "foxglove.json"):
+        assert layouts.layout_version(ROOT / "config" / name) == layouts.VERSION
+
+
+def test_rviz_shows_topics_that_are_published_with_displays_that_take_them():
     layout = yaml.safe_load((ROOT / "config" / "hydra.rviz").read_text(encoding="utf-8"))
     displays = layout["Visualization Manager"]["Displays"]
-    topics = {display["Topic"]["Value"] for display in displays if "Topic" in display}
-    assert topics == TOPICS - {"camera/camera_info", "diagnostics"}
+    shown = {
+        display["Topic"]["Value"]: DISPLAYS[display["Class"]]
+        for display in displays
+        if "Topic" in display
+    }
+    not_in_rviz = {"camera/camera_info", "/diagnostics"}
+    assert shown == {
+        topic: kind for topic, kind in layouts.SHOWN.items() if topic not in not_in_rviz
+    }
     assert layout["Visualization Manager"]["Global Options"]["Fixed Frame"] == "map"
 
 

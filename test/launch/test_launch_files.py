@@ -119,7 +119,7 @@ def test_a_choice_is_offered(name, argument):
 
 def test_the_planner_is_started_with_its_goal_beside_a_simulator():
     context = context_of("planner", goal="goal.png", namespace="/left")
-    _, planner, _ = load("planner").start_all(context)
+    _, planner = load("planner").start_all(context)
     words = [part.perform(context) for (part,) in planner.cmd]
     assert words[2:] == [
         "--goal", "goal.png", "--legs", "6", "--candidates", "32", "--iterations", "4",
@@ -150,3 +150,17 @@ def test_relative_poses_are_in_the_camera_frame_of_the_namespace():
 )
 def test_the_demo_starts_what_is_asked_for(given, count):
     assert len(load("demo").start_all(context_of("demo", **given))) == count
+
+
+def test_rviz_takes_a_layout_of_ones_own_unless_it_is_for_another_version(tmp_path):
+    mine = tmp_path / "mine.rviz"
+    text = share_folder("config", "hydra.rviz").read_text()
+    mine.write_text(text)
+    given = {"drive": "none", "rviz": "true", "rviz_config": str(mine)}
+    *_, rviz = load("demo").start_all(context_of("demo", **given))
+    context = context_of("demo", **given)
+    words = [part.perform(context) for parts in rviz.cmd[1:] for part in parts]
+    assert words[:4] == ["-d", str(mine), "-f", "map"]
+    mine.write_text(text.replace("hydra_ros_layout: 1", "hydra_ros_layout: 2"))
+    with pytest.raises(ValueError, match=r"mine.rviz is a layout for version 2"):
+        load("demo").start_all(context_of("demo", **given))

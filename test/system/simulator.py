@@ -149,6 +149,11 @@ class Client:
         wait_until(lambda: self._node.count_publishers(subscription.topic_name), topic)
         return received
 
+    def published(self, topic: str) -> list[str]:
+        """Return the types with which a topic is published."""
+        found = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(topic))
+        return [publisher.topic_type for publisher in found]
+
     def remove(self, publisher) -> None:
         self._node.destroy_publisher(publisher)
 

@@ -144,6 +144,22 @@ def test_poses_can_be_taken_as_they_stand_and_another_seed_is_another_world(
     assert images != first[1]
 
 
+def test_poses_relative_to_the_robot_are_replayed_where_its_transforms_place_them(
+    simulator, tmp_path
+):
+    messages = {
+        "/mount": [
+            robot_bags.pose_stamped(robot_bags.mounted(), i / 20, "base_link") for i in range(21)
+        ],
+        **robot_bags.transforms(1.0),
+    }
+    bag = robot_bags.write_bag(tmp_path / "robot", messages)
+    _, poses = replayed(bag, tmp_path / "seen", "--frame", "map", "--world", "--seed", 9)
+    assert len(poses) == 16
+    exact = robot_bags.raised() @ robot_bags.curve(1.0) @ robot_bags.mounted()
+    np.testing.assert_allclose(poses[15], exact, atol=1e-6)
+
+
 def test_a_world_starts_from_a_recorded_camera(simulator, robot, tmp_path):
     done = run(
         "reset", "--namespace", NAMESPACE, "--from-bag", robot, "--image-topic", "/front",

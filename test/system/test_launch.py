@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real `ros2 launch`, where it is installed: two simulators at once, and the driven demo."""
+"""Real `ros2 launch`, where it is installed: two simulators at once, the demo, exit codes."""
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -40,14 +42,18 @@ def model(tmp_path_factory):
     return folder
 
 
+def launch_command(name: str, **arguments) -> list[str]:
+    path = share_folder("launch", f"{name}.launch.py")
+    given = [f"{key}:={value}" for key, value in arguments.items()]
+    return [sys.executable, shutil.which("ros2"), "launch", str(path), *given]
+
+
 @contextlib.contextmanager
 def launched(environment, log, name: str, **arguments):
     """A launch file that runs, in a process group of its own as a shell would start it."""
-    command = [shutil.which("ros2"), "launch", str(share_folder("launch", f"{name}.launch.py"))]
-    command += [f"{key}:={value}" for key, value in arguments.items()]
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *command],
+            launch_command(name, **arguments),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -112,3 +118,42 @@ def test_the_demo_drives_the_camera_by_itself(environment, model, tmp_path):
             wait_until(turned, "turning camera")
         finally:
             client.close()
+
+
+def ended(environment, name: str, **arguments) -> tuple[int, str]:
+    """Return exit code and log of a launch that ends by itself."""
+    done = subprocess.run(
+        launch_command(name, **arguments), env=environment, text=True, timeout=120,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def test_a_planner_that_fails_ends_the_simulator_and_is_an_error_of_the_launch(
+    environment, model, tmp_path
+):
+    given = {"model": model, "device": "cpu", "namespace": "failing"}
+    code, log = ended(environment, "planner", goal=tmp_path / "none.png", **given)
+    assert code == 1, log
+    assert "none.png is no picture that can be read" in log
+    assert re.search(r"\bplanner-\d failed with exit code 2$", log, re.MULTILINE), log
+    assert re.search(r"hydra_simulator-\d\]: process has finished cleanly", log), log
+
+
+def test_a_planner_that_is_done_ends_the_launch_without_an_error(environment, model, tmp_path):
+    goal = tmp_path / "goal.png"
+    cv2.imwrite(str(goal), np.full((48, 80, 3), 90, np.uint8))
+    given = {"model": model, "device": "cpu", "namespace": "planning"}
+    code, log = ended(
+        environment, "planner", goal=goal, legs=1, candidates=3, iterations=1, **given
+    )
+    assert code == 0, log
+    assert "leg 0: " in log and "has died" not in log
+
+
+def test_a_demo_whose_keyboard_is_missing_is_an_error_of_the_launch(environment, model):
+    given = {"model": model, "device": "cpu", "namespace": "keyless"}
+    code, log = ended(environment, "demo", drive="keyboard", **given)
+    assert code == 1, log
+    assert re.search(r"hydra_teleop-\d failed with exit code 3$", log, re.MULTILINE), log

@@ -13,7 +13,7 @@ from transforms3d.euler import euler2mat
 
 from hydra_model.cameras import load_cameras
 from hydra_model.video import write_video
-from hydra_ros import conversions
+from hydra_ros import conversions, layouts
 from reference import reference_folder
 
 
@@ -74,6 +74,13 @@ def test_it_activates_by_itself_and_starts_a_world(simulator):
     wait_until(lambda: simulator.client.diagnostics.get("state") == "running", "running world")
     assert simulator.client.state == "active"
     assert simulator.client.diagnostics["world"] == "procedural world 11 (look_away)"
+
+
+def test_what_the_layouts_show_is_published(client):
+    wait_until(lambda: all(map(client.published, layouts.SHOWN)), "publishers of all of it")
+    assert {topic: client.published(topic) for topic in layouts.SHOWN} == {
+        topic: [kind] for topic, kind in layouts.SHOWN.items()
+    }
 
 
 def test_one_path_gives_77_frames_with_everything_under_one_stamp(client):

@@ -14,6 +14,7 @@ def bag(tmp_path_factory):
     messages = {
         "/odom": robot_bags.drive(1.0),
         "/pose": [robot_bags.pose_stamped(np.eye(4), float(i)) for i in range(3)],
+        "/relative": [robot_bags.path([np.eye(4)] * 3, [0.0, 1.0, 2.0], "left/camera_link")],
         "/camera": [robot_bags.image(np.zeros((48, 80, 3), np.uint8), i / 15) for i in range(15)],
     }
     return robot_bags.write_bag(tmp_path_factory.mktemp("bags") / "robot", messages)
@@ -27,6 +28,8 @@ FROM_BAG = ["--from-bag", "BAG", "--image-topic", "/camera"]
     [
         (["replay", "nowhere"], "no bag"),
         (["replay", "BAG"], "several topics of poses: /odom, /pose"),
+        (["replay", "BAG", "--topic", "/relative"], "relative to 'left/camera_link', which moves"),
+        (["replay", "BAG", "--topic", "/odom", "--frame", "map"], "do not lead from 'odom' to"),
         (["replay", "BAG", "--topic", "/scan"], "no topic '/scan'; it has /camera (sensor_msgs"),
         (["replay", "BAG", "--topic", "/camera"], "is of type sensor_msgs/msg/Image; accepted"),
         (["replay", "BAG", "--fps", "0"], "--fps"),

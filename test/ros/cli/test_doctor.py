@@ -2,6 +2,7 @@
 """``hydra-ros doctor``: every line appears whatever is broken, and the exit code follows."""
 
 import hashlib
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import hydra_model.resources
 from hydra_model.config import ModelConfig
 from hydra_ros import health
 from hydra_ros.cli.main import main
+from hydra_ros.environment import share_folder
 from hydra_ros.health import Finding
 
 
@@ -94,3 +96,45 @@ def test_a_profile_that_does_not_exist_is_a_failure(monkeypatch):
     [(_, finding)] = health.check_all(["DDS profile"])
     assert finding.level == "fail"
     assert "/no/such/profile.xml" in finding.text
+
+
+@pytest.mark.parametrize("name", ["hydra.rviz", "foxglove.json"])
+def test_our_layouts_are_of_this_version(name, tmp_path, capsys):
+    copy = tmp_path / f"mine_{name}"
+    shutil.copy(share_folder("config", name), copy)
+    assert main(["doctor", "--layout", str(copy)]) == 0
+    assert "is of this version (1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, old, new, words",
+    [
+        ("hydra.rviz", "_layout: 1", "_layout: 7", "for version 7 of what hydra_ros publishes"),
+        ("foxglove.json", '_layout": 1', '_layout": "0.9"', "for version 0.9 of what hydra_ros"),
+        ("foxglove.json", '"configById"', '"panels"', "is no layout of RViz or Foxglove"),
+        ("foxglove.json", "}", "", "is no layout of RViz or Foxglove"),
+        ("hydra.rviz", "Visualization Manager", "Robot", "is no layout of RViz or Foxglove"),
+    ],
+)  # fmt: skip
+def test_a_layout_for_another_version_is_one_line(name, old, new, words, tmp_path, capsys):
+    mine = tmp_path / name
+    text = share_folder("config", name).read_text()
+    assert old in text
+    mine.write_text(text.replace(old, new))
+    assert main(["doctor", "--layout", str(mine)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(mine) in line and words in line
+
+
+def test_a_layout_that_was_saved_by_rviz_has_no_version_and_passes(tmp_path, capsys):
+    mine = tmp_path / "mine.rviz"
+    text = share_folder("config", "hydra.rviz").read_text()
+    mine.write_text(text.replace("hydra_ros_layout: 1", ""))
+    assert main(["doctor", "--layout", str(mine)]) == 0
+    assert "does not say what version it is for" in capsys.readouterr().out
+
+
+def test_a_layout_that_is_not_there_is_one_line(tmp_path, capsys):
+    for name in (str(tmp_path / "hydra.rviz"), "mine.rviz"):
+        assert main(["doctor", "--layout", name]) == 2
+        assert f"there is no layout {name!r}" in capsys.readouterr().err

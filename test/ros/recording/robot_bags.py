@@ -13,12 +13,12 @@ TYPES = STORE.types
 START = 1_700_000_000  # s
 
 
-def header(seconds: float):
+def header(seconds: float, frame: str = "odom"):
     nanoseconds = START * 10**9 + round(seconds * 1e9)
     stamp = TYPES["builtin_interfaces/msg/Time"](
         sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9
     )
-    return TYPES["std_msgs/msg/Header"](stamp=stamp, frame_id="odom")
+    return TYPES["std_msgs/msg/Header"](stamp=stamp, frame_id=frame)
 
 
 def pose(matrix: np.ndarray):
@@ -29,9 +29,24 @@ def pose(matrix: np.ndarray):
     )
 
 
-def pose_stamped(matrix: np.ndarray, seconds: float):
+def pose_stamped(matrix: np.ndarray, seconds: float, frame: str = "odom"):
     kind = TYPES["geometry_msgs/msg/PoseStamped"]
-    return kind(header=header(seconds), pose=pose(matrix))
+    return kind(header=header(seconds, frame), pose=pose(matrix))
+
+
+def transform(matrix: np.ndarray, seconds: float, parent: str, child: str):
+    """A TFMessage of one transform: where ``child`` lies in ``parent``."""
+    place = pose(matrix)
+    vector = TYPES["geometry_msgs/msg/Vector3"](
+        x=place.position.x, y=place.position.y, z=place.position.z
+    )
+    stamped = TYPES["geometry_msgs/msg/TransformStamped"](
+        header=header(seconds, parent), child_frame_id=child,
+        transform=TYPES["geometry_msgs/msg/Transform"](
+            translation=vector, rotation=place.orientation
+        ),
+    )  # fmt: skip
+    return TYPES["tf2_msgs/msg/TFMessage"](transforms=[stamped])
 
 
 def odometry(matrix: np.ndarray, seconds: float):
@@ -47,9 +62,9 @@ def odometry(matrix: np.ndarray, seconds: float):
     )
 
 
-def path(matrices: list[np.ndarray], times: list[float]):
-    poses = [pose_stamped(*entry) for entry in zip(matrices, times, strict=True)]
-    return TYPES["nav_msgs/msg/Path"](header=header(0.0), poses=poses)
+def path(matrices: list[np.ndarray], times: list[float], frame: str = "odom", at: float = 0.0):
+    poses = [pose_stamped(*entry, "") for entry in zip(matrices, times, strict=True)]
+    return TYPES["nav_msgs/msg/Path"](header=header(at, frame), poses=poses)
 
 
 def image(frame: np.ndarray, seconds: float, encoding: str = "rgb8"):
@@ -67,7 +82,7 @@ def write_bag(folder: Path, messages: dict[str, list], *, mcap: bool = False) ->
             kind = entries[0].__msgtype__
             connection = writer.add_connection(topic, kind, typestore=STORE)
             for entry in entries:
-                stamp = entry.header.stamp
+                stamp = (getattr(entry, "header", None) or entry.transforms[0].header).stamp
                 data = STORE.serialize_cdr(entry, kind)
                 writer.write(connection, stamp.sec * 10**9 + stamp.nanosec, data)
     return folder
@@ -79,6 +94,30 @@ def curve(seconds: float) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     matrix[:3, 3] = [5.0 + 0.3 * seconds, 1.0 + 0.05 * seconds, 0.5]
+    return matrix
+
+
+def mounted() -> np.ndarray:
+    """A camera on that robot: pose [4, 4] of its body in base_link, ahead, up, looking left."""
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[0.0, -1.0], [1.0, 0.0]]
+    matrix[:3, 3] = [0.2, 0.0, 0.4]
+    return matrix
+
+
+def transforms(seconds: float, rate: float = 20.0) -> dict[str, list]:
+    """Where that robot goes, as transforms: map > odom (fixed) > base_link (moves)."""
+    moving = [
+        transform(curve(i / rate), i / rate, "odom", "base_link")
+        for i in range(round(seconds * rate) + 1)
+    ]
+    return {"/tf": moving, "/tf_static": [transform(raised(), 0.0, "map", "odom")]}
+
+
+def raised() -> np.ndarray:
+    """Pose [4, 4] of odom in map."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = [0.0, 0.0, 3.0]
     return matrix
 
 

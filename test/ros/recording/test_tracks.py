@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from ros.recording import robot_bags
-from ros.recording.robot_bags import curve, pose_stamped
+from ros.recording.robot_bags import curve, mounted, pose_stamped, raised
 
 from hydra_ros.conversions import body_to_optical
 from hydra_ros.recording.bag import Bag, BagError
@@ -84,3 +84,82 @@ def test_stamps_that_do_not_increase_are_left_out_and_counted(bag):
 def test_what_is_no_track_is_refused_with_its_reason(bag, topic, words):
     with pytest.raises(BagError, match=words):
         read_track(bag, topic)
+
+
+@pytest.fixture(scope="module")
+def robot(tmp_path_factory):
+    """A robot with a camera off its centre, whose poses are given in several frames; its /tf."""
+    poses = [pose_stamped(mounted(), time, "/base_link") for time in TIMES]
+    # A second longer than the transforms.
+    late = [pose_stamped(mounted(), time + 1.0, "base_link") for time in TIMES]
+    ahead = [np.linalg.inv(curve(0.5)) @ curve(time) for time in TIMES]
+    messages = {
+        "/odom": robot_bags.drive(2.0),
+        "/camera": poses,
+        "/late": late,
+        "/far": [pose_stamped(mounted(), time + 9.0, "base_link") for time in TIMES],
+        "/mixed": [pose_stamped(curve(time), time, "map" if i % 2 else "odom")
+                   for i, time in enumerate(TIMES)],
+        "/plan": [robot_bags.path(ahead, TIMES, "base_link", at=0.5)],
+        **robot_bags.transforms(2.0),
+    }  # fmt: skip
+    with Bag(robot_bags.write_bag(tmp_path_factory.mktemp("bags") / "robot", messages)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("frame, above", [("odom", np.eye(4)), ("map", raised())])
+def test_poses_in_a_moving_frame_are_brought_into_a_fixed_one(robot, frame, above):
+    track = read_track(robot, "/camera", frame=frame)
+    exact = np.stack([above @ curve(time) @ mounted() for time in TIMES])
+    np.testing.assert_allclose(track.poses, body_to_optical(exact), atol=1e-9)
+
+
+def test_a_path_in_a_moving_frame_is_placed_at_its_own_time(robot):
+    track = read_track(robot, "/plan", frame="odom")
+    exact = body_to_optical(np.stack([curve(time) for time in TIMES]))
+    np.testing.assert_allclose(track.poses, exact, atol=1e-9)
+
+
+def test_poses_in_several_frames_become_one_way(robot):
+    track = read_track(robot, "/mixed", frame="map")
+    heights = track.poses[:, 2, 3]
+    np.testing.assert_allclose(heights, [3.5 if i % 2 == 0 else 0.5 for i in range(41)], atol=1e-9)
+
+
+def test_poses_out_of_the_time_of_the_transforms_are_left_out_and_counted(robot):
+    track = read_track(robot, "/late", frame="odom")
+    assert (len(track.times), track.unplaced, track.skipped) == (21, 20, 0)
+    np.testing.assert_allclose(track.poses[0], body_to_optical(curve(1.0) @ mounted()), atol=1e-9)
+
+
+def test_a_frame_that_stands_still_can_be_vouched_for(robot):
+    track = read_track(robot, "/camera", frame="base_link")
+    np.testing.assert_allclose(track.poses[7], body_to_optical(mounted()), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "topic, frame, words",
+    [
+        ("/camera", None, r"relative to 'base_link', which moves; .*have base_link, map, odom"),
+        ("/plan", None, "relative to 'base_link', which moves"),
+        ("/mixed", None, r"several frames \('map', 'odom'\)"),
+        ("/camera", "earth", "do not lead from 'base_link' to 'earth'; they have base_link, map"),
+        ("/far", "odom", "into 'odom' are of other times than the poses"),
+    ],
+)  # fmt: skip
+def test_poses_that_are_no_way_through_one_world_are_refused(robot, topic, frame, words):
+    with pytest.raises(BagError, match=words):
+        read_track(robot, topic, frame=frame)
+
+
+def test_a_frame_moves_where_odometry_says_so(tmp_path):
+    messages = {
+        "/odom": [robot_bags.odometry(curve(0.0), 0.0)],
+        "/pose": [pose_stamped(mounted(), time, "chassis") for time in TIMES],
+    }
+    messages["/odom"][0].child_frame_id = "chassis"
+    with (
+        Bag(robot_bags.write_bag(tmp_path / "robot", messages)) as opened,
+        pytest.raises(BagError, match=r"'chassis', which moves; .*the bag has no transforms"),
+    ):
+        read_track(opened, "/pose")
