@@ -18,8 +18,7 @@ logger = logging.getLogger(__name__)
 Fusion = Literal["none", "compile", "triton"]
 ATTENTION_BACKENDS = (
     "gather", "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "split-cpu", "flex",
-    "triton", "triton-wide", "fp8-pairs", "fp8-pairs-fast", "fp8-deep", "fp8-small",
-    "fp8-small-fast", "fp8-tight", "fp8-narrow", "fp8-plain",
+    "triton", "triton-wide", "fp8-pairs", "fp8-small", "fp8-small-fast", "fp8-plain",
 )  # fmt: skip
 
 
