@@ -162,7 +162,7 @@ def test_presets_spare_more_and_more_and_exact_is_the_models_own(name):
     presets = [sampler_preset(preset, own) for preset in SAMPLER_PRESETS]
     assert presets[0] == own
     steps = [preset.steps for preset in presets]
-    assert steps[0] > steps[1] > steps[2]
+    assert steps[0] > steps[1] >= steps[2]  # a model of two steps can spare one
     assert presets[3].guidance_scale == 1.0 and steps[3] <= 4
 
 

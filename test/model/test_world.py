@@ -229,9 +229,10 @@ def test_the_transformers_own_retrieval_can_be_watched(world: World) -> None:
     (matrix,) = matrices
     assert matrix.shape == (5, 10)
     assert matrix.min() >= 0 and matrix.max() <= 1
-    # Each target frame chooses top_k memory frames, each of which is a pair of context frames.
-    chosen = min(CONFIG.transformer.top_k, 5)
-    assert np.allclose(matrix.sum(1), 2 * chosen)
+    # Each target frame chooses top_k memory frames, each of which is some context frames.
+    depth = CONFIG.transformer.memory_stride[0]
+    chosen = min(CONFIG.transformer.top_k, 10 // depth)
+    assert np.allclose(matrix.sum(1), depth * chosen)
 
 
 def test_memory_over_its_limit_spills_and_predicts_the_same(folder: Path, tmp_path: Path) -> None:
