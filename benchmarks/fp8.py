@@ -17,7 +17,6 @@ import functools
 import itertools
 import json
 import logging
-import math
 import os
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from hydra_model.benchmark.made_up import fill
 from hydra_model.benchmark.measure import measure
 from hydra_model.config import TransformerConfig
 from hydra_model.fast import attention, joint, products
@@ -270,15 +270,7 @@ def made_up(size: Size, device: torch.device) -> tuple[Transformer, tuple[Any, .
     with device:
         model = Transformer(config).to(dtype)
     generator = torch.Generator(device).manual_seed(0)
-    for name, parameter in model.named_parameters():
-        owner, _, leaf = name.rpartition(".")
-        if leaf == "weight" and "norm" in owner.rpartition(".")[2]:
-            parameter.fill_(1.0)
-        elif leaf == "bias":
-            parameter.zero_()
-        else:
-            fan_in = math.prod(parameter.shape[1:]) if leaf == "weight" else 2500
-            parameter.normal_(std=fan_in**-0.5, generator=generator)
+    fill(model, generator)
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device).to(dtype)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from hydra_model.autoencoder_passes import residual_block
+from hydra_model.benchmark.made_up import fill
 from hydra_model.benchmark.measure import measure
 from hydra_model.benchmark.runs import Results
-from hydra_model.benchmark.subjects import fill, forward_inputs
+from hydra_model.benchmark.subjects import forward_inputs
 from hydra_model.fast.decoding import compile_decoding
 from hydra_model.tiny_decoder import TinyDecoder, fits
 from hydra_model.world import World

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder
+from hydra_model.benchmark.made_up import fill
 from hydra_model.config import ModelConfig, VideoConfig
 from hydra_model.fast.acceleration import Acceleration
 from hydra_model.fast.engine import Engine
@@ -103,20 +103,6 @@ def _miniature(config: ModelConfig) -> ModelConfig:
         context_latents=6,
         chunk_latents=6,
     )  # fmt: skip
-
-
-@torch.no_grad()
-def fill(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw weights that keep the size of what goes through them; norms are one, biases zero."""
-    for name, parameter in module.named_parameters():
-        owner, _, leaf = name.rpartition(".")
-        if leaf == "gamma" or (leaf == "weight" and "norm" in owner.rpartition(".")[2]):
-            parameter.fill_(1.0)
-        elif leaf == "bias":
-            parameter.zero_()
-        else:
-            fan_in = math.prod(parameter.shape[1:]) if leaf == "weight" else 2500
-            parameter.normal_(std=fan_in**-0.5, generator=generator)
 
 
 def _picture_noise(config: ModelConfig, count: int) -> Any:

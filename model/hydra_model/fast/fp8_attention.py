@@ -24,7 +24,6 @@ memory frame, H heads, D channels a head, W window, K selected.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -412,12 +411,3 @@ def retrieval_attention(
     out = attend(query, tiles, tiling, out_scale=out_scale).flatten(-2)
     scales = out_scale.view(-1, 1, 1, 1).expand(*out.shape[:-1], 1).contiguous()
     return Quantised(out, scales)
-
-
-def variants(tiling: Tiling) -> list[Tiling]:
-    """Return ``tiling`` with its choices turned over one by one."""
-    return [
-        dataclasses.replace(tiling, exact_sums=not tiling.exact_sums),
-        dataclasses.replace(tiling, descriptors=not tiling.descriptors),
-        dataclasses.replace(tiling, rest=not tiling.rest),
-    ]
