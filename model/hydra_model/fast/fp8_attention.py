@@ -97,6 +97,14 @@ def _sources(
 
 
 @triton.jit
+def _either(frames, frames_row, near_row, near, memory, memory_row, far_row, far):
+    """Load each lane's token, from the frames or from the memory, as float32; else zeros."""
+    own = tl.load(frames + near_row[:, None] * frames_row, mask=near[:, None], other=0.0)
+    other = tl.load(memory + far_row[:, None] * memory_row, mask=far[:, None], other=0.0)
+    return own.to(tl.float32) + other.to(tl.float32)
+
+
+@triton.jit
 def _pack(
     key, value, memory_key, memory_value, mean, value_scale, windows, selected,
     tiled_key, tiled_value, key_scale,
@@ -119,14 +127,10 @@ def _pack(
         tile, lane, frame_tiles, memory_tiles, near_tiles, far_tiles, rest_tiles, near_rest,
         far_rest, frames, tokens, memory_tokens, window, chosen, windows, selected, batch, KEYS,
     )  # fmt: skip
-    k = tl.load(
-        key + batch * key_batch + near_row[:, None] * key_row + column,
-        mask=near[:, None], other=0.0,
-    ).to(tl.float32)  # fmt: skip
-    k += tl.load(
-        memory_key + batch * memory_key_batch + far_row[:, None] * memory_key_row + column,
-        mask=far[:, None], other=0.0,
-    ).to(tl.float32)  # fmt: skip
+    k = _either(
+        key + batch * key_batch + column, key_row, near_row, near,
+        memory_key + batch * memory_key_batch + column, memory_key_row, far_row, far,
+    )  # fmt: skip
     k -= tl.load(mean + unit * CHANNELS + channel)
     k = tl.where((near | far)[:, None], k, 0.0)
     scale = tl.maximum(tl.max(tl.max(tl.abs(k), 1), 0), 1e-12) / LIMIT
@@ -144,14 +148,10 @@ def _pack(
         tile, order, frame_tiles, memory_tiles, near_tiles, far_tiles, rest_tiles, near_rest,
         far_rest, frames, tokens, memory_tokens, window, chosen, windows, selected, batch, KEYS,
     )  # fmt: skip
-    v = tl.load(
-        value + batch * value_batch + near_row[:, None] * value_row + column,
-        mask=near[:, None], other=0.0,
-    ).to(tl.float32)  # fmt: skip
-    v += tl.load(
-        memory_value + batch * memory_value_batch + far_row[:, None] * memory_value_row + column,
-        mask=far[:, None], other=0.0,
-    ).to(tl.float32)  # fmt: skip
+    v = _either(
+        value + batch * value_batch + column, value_row, near_row, near,
+        memory_value + batch * memory_value_batch + column, memory_value_row, far_row, far,
+    )  # fmt: skip
     v /= tl.load(value_scale + unit * CHANNELS + channel)
     v = tl.minimum(tl.maximum(v, -LIMIT), LIMIT)
     columns = tl.arange(0, CHANNELS)[:, None] * KEYS + lane[None, :]
