@@ -19,7 +19,10 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 
 DEPTHS = (2.0, 5.0, 12.0)  # metres
-GRID = (3, 4)  # rows and columns of rays
+ROWS = (-0.65, 0.65)  # of rays, in half heights of the picture from its middle
+# In half widths. The outermost lie near the picture's edges: a camera that pans brings a place
+# back into view there first, and a strip that no ray samples is never remembered.
+COLUMNS = (-0.95, -0.57, -0.19, 0.19, 0.57, 0.95)
 MOST_POSES = 5  # target poses that are sampled, evenly over the chunk
 NEARLY = 0.85  # of the largest gain: such a run is as good, if it is newer
 MEAN_WEIGHT = 0.5  # of a run's mean view; the rest is of its best view
@@ -41,11 +44,8 @@ def target_points(
 ) -> Points:
     """Sample what cameras ``[k, 4, 4]`` (optical camera-to-world) see."""
     chosen = np.unique(np.linspace(0, len(poses) - 1, min(len(poses), MOST_POSES)).round())
-    rows, columns = GRID
     half = math.tan(fov_x / 2)
-    x = ((np.arange(columns) + 0.5) / columns * 2 - 1) * half
-    y = ((np.arange(rows) + 0.5) / rows * 2 - 1) * half * aspect
-    y, x = np.meshgrid(y, x, indexing="ij")
+    y, x = np.meshgrid(np.multiply(ROWS, half * aspect), np.multiply(COLUMNS, half), indexing="ij")
     rays = np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3)
     local = rays[None] * np.asarray(depths)[:, None, None]  # [D, rays, 3]
     offset = np.einsum("kij,drj->kdri", poses[chosen.astype(int), :3, :3], local)

@@ -8,7 +8,6 @@ import pytest
 from system.simulator import Client, SimulatorProcess
 
 import small_models
-from hydra_model.resources import weights_folder
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +33,11 @@ def start_simulator(model_parameters):
 
 @pytest.fixture(scope="session")
 def model_parameters(tmp_path_factory) -> dict[str, Any]:
-    """The default weights, or where they are not, a small model with random ones."""
-    try:
-        model = weights_folder()
-        if not (model / "config.json").is_file():
-            raise FileNotFoundError(model)
-    except FileNotFoundError:
-        model = tmp_path_factory.mktemp("small_model")
-        # Contexts and chunks as long as the default model's.
-        small_models.write_model(model, context_latents=20, chunk_latents=20)
+    """A small model with random weights, with contexts and chunks as long as the default model's.
+
+    These tests are about the node; what is documented is run with the default weights
+    (test/docs/test_running.py).
+    """
+    model = tmp_path_factory.mktemp("small_model")
+    small_models.write_model(model, context_latents=20, chunk_latents=20)
     return {"model": model, "device": "cpu"}

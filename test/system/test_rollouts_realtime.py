@@ -39,5 +39,6 @@ def test_the_stream_keeps_its_frame_rate_while_goals_run(start_simulator, tmp_pa
         done = goal.progress.frames_done
         wait_until(lambda: goal.progress.frames_done > done, "another chunk of it")
         goal.cancel()
-    # The machine of the tests is shared, so the stream is compared with itself.
-    assert beside > 0.85 * alone
+    # Compared with itself, and loosely: other tests use the processors too, now more and now
+    # less. A goal that has not to wait for the stream leaves it a tenth of its rate.
+    assert beside > 0.5 * alone

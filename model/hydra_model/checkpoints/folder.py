@@ -11,17 +11,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints.assign import ModuleType, Precision, assign, on_meta
 from hydra_model.checkpoints.files import CheckpointError, identity, read_tensors, write_tensors
 from hydra_model.checkpoints.upstream import tie_embeddings
 from hydra_model.config import ModelConfig
 from hydra_model.text import TextEncoder, build_text_model
 from hydra_model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from hydra_model.autoencoder import Autoencoder
 
 Device = torch.device | str
 Weights = nn.Module | Mapping[str, Tensor]
@@ -97,6 +100,8 @@ def load_autoencoder(
     device: Device = "cpu",
 ) -> Autoencoder:
     """Return a model folder's autoencoder."""
+    from hydra_model.autoencoder import Autoencoder  # takes seconds: only where needed
+
     config = config or load_config(folder)
     model = on_meta(lambda: Autoencoder(config.autoencoder))
     return _load(model, Path(folder) / AUTOENCODER, dtype, device)

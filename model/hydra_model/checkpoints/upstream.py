@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints.assign import Precision, assign, on_meta
 from hydra_model.checkpoints.files import read_tensors
 from hydra_model.checkpoints.upstream_names import (
@@ -24,6 +23,9 @@ from hydra_model.config import AutoencoderConfig, TextConfig, TransformerConfig
 from hydra_model.text import build_text_model
 from hydra_model.tiny_decoder import TinyDecoder
 from hydra_model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from hydra_model.autoencoder import Autoencoder
 
 Device = torch.device | str
 
@@ -76,6 +78,8 @@ def load_upstream_autoencoder(
     device: Device = "cpu",
 ) -> Autoencoder:
     """Load ``Wan2.1_VAE.pth``; a wrong, missing or misshapen tensor is a ``CheckpointError``."""
+    from hydra_model.autoencoder import Autoencoder  # takes seconds: only where needed
+
     model = on_meta(lambda: Autoencoder(config))
     names = autoencoder_names(model.state_dict(), config.num_res_blocks)
     return assign(model, read_tensors(Path(path)), names, Path(path), dtype=dtype, device=device)
