@@ -24,7 +24,10 @@ from hydra_model.procedural.renderer import choose_core
 from hydra_model.resources import weights_folder
 from hydra_model.world import World
 
-_QUICK = {"families": ("look_away", "crossing"), "gaps": (5.0, 15.0), "worlds": 1, "steps": 2}
+_QUICK = {
+    "families": ("look_away", "crossing"), "gaps": (5.0, 15.0),
+    "worlds": 1, "steps": 2, "supersample": 1,
+}  # fmt: skip
 _SHOWN_AT = 2.5  # seconds into the target: the moment on the strip
 _SMALL = (48, 80)  # height and width of pictures that nobody looks at
 
@@ -42,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         world = World.load(folder, device=device, sampler=sampler)
         contest = Contest(world, options.policies, imagined=options.imagined)
     rendering: dict[str, Any] = {
-        "supersample": 1 if options.quick or options.coverage_only else 2,
+        "supersample": 1 if options.coverage_only else options.supersample,
         "device": device,
         "core": choose_core(device, config.world_style, compiled=False),
     }
@@ -102,6 +105,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="measure what is selected, and predict nothing: independent of the weights",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a few episodes, under two minutes")
+    parser.add_argument("--supersample", type=int, default=2, help="rays a pixel along each axis")
     parser.add_argument("--output", type=Path, default=Path("revisit"), help="folder to write")
     if parser.parse_known_args(arguments)[0].quick:
         parser.set_defaults(**_QUICK)

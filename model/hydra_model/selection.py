@@ -52,7 +52,7 @@ class Selection:
 Policy = Callable[[MemoryBank, Request], Selection]
 
 RECENCY_SECONDS = 10.0  # age at which the "recent" score has fallen to a half
-RECENT_SHARE = 0.5  # of the slots of "hybrid" that go to the newest frames
+RECENT_SHARE = 0.3  # of the slots of "hybrid" that go to the newest frames
 RUN_FRAMES = 10  # most neighbouring frames that are taken together, as one clip of the past
 SUBJECT_FRAMES = 4  # last frames of a subject that may come back
 FORESIGHT_SECONDS = 90.0  # for which motion is believed to go on
