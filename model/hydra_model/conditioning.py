@@ -13,7 +13,7 @@ from torch import Tensor
 from hydra_model.cameras import check_poses, latent_poses, relative_poses
 from hydra_model.config import ModelConfig
 from hydra_model.memory import Context
-from hydra_model.rays import camera_conditioning
+from hydra_model.rays import camera_conditioning, previous_in_clip
 from hydra_model.selection import Request
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -97,12 +97,19 @@ def condition(
     stride = config.autoencoder.spatial_stride
     _, rows, columns = config.transformer.patch_size
     poses = np.asarray(target_poses, dtype=np.float64)
-    relative = np.stack(
-        [relative_poses(np.concatenate((context.poses, own)), own[0]) for own in poses]
-    )
+    before = previous_in_clip(torch.from_numpy(poses)).numpy()
+
+    def relative(past: Array, own: Array) -> Tensor:
+        all_frames = [
+            relative_poses(np.concatenate((past, target)), reference)
+            for target, reference in zip(own, poses[:, 0], strict=True)
+        ]
+        return torch.from_numpy(np.stack(all_frames)).float().to(weight.device)
+
     camera = camera_conditioning(
         config.transformer.camera,
-        torch.from_numpy(relative).float().to(weight.device),
+        relative(context.poses, poses),
+        relative(context.previous, before),
         grid=(height // stride // rows, width // stride // columns),
         aspect=height / width,
         fov_x=fov_x,

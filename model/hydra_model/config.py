@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+Camera = Literal["matrix", "rays", "sweep"]
 Solver = Literal["euler", "dpm++", "unipc"]
 SOLVER_NAMES = get_args(Solver)
 WorldStyle = Literal["plain", "rich"]  # of procedural worlds, see hydra_model.procedural.scenes
@@ -79,7 +80,9 @@ class TransformerConfig:
     the noisy target too, and every frame retrieves) and "context" for the paper's form
     (memory is made from the clean context, only target frames retrieve, and the context is
     computed once per chunk). ``camera`` is "matrix" (one 12-vector per latent frame) or
-    "rays" (viewing rays per token). ``relevance`` is "pooled" (released code: means over a
+    "rays" (viewing rays per token) or "sweep" (those, and where the token's ray was one latent
+    frame earlier: a latent frame stands for several video frames, over which a camera may turn
+    far). ``relevance`` is "pooled" (released code: means over a
     frame, unscaled) or "positionwise" (paper: queries pooled to the memory grid, compared
     position by position, scaled by 1/sqrt(dim)). ``time_positions`` is "slot" (0, 1, 2, ... in the
     order of the frames) or "time" (latent-frame units since the chunk's first frame, so
@@ -107,7 +110,7 @@ class TransformerConfig:
     projector: bool = True
     window: int = 5
     top_k: int = 10
-    camera: Literal["matrix", "rays"] = "matrix"
+    camera: Camera = "matrix"
     time_positions: Literal["slot", "time"] = "slot"
     space_positions: Literal["grid", "rays"] = "grid"
     rope_theta: float = 10000.0
@@ -119,12 +122,15 @@ class TransformerConfig:
             raise ValueError(f"head_dim {self.head_dim} must be even for rotary positions")
         if self.patch_size[0] != 1:
             raise ValueError(f"patch_size {self.patch_size}: only 1 is accepted along time")
+        if self.camera not in get_args(Camera):
+            accepted = ", ".join(get_args(Camera))
+            raise ValueError(f"camera is {self.camera!r}; accepted: {accepted}")
         if self.space_positions == "rays" and (
-            self.camera != "rays" or self.memory_source != "context"
+            self.camera == "matrix" or self.memory_source != "context"
         ):
             raise ValueError(
-                "space_positions 'rays' needs camera 'rays' and memory_source 'context', got "
-                f"{self.camera!r} and {self.memory_source!r}"
+                "space_positions 'rays' needs camera 'rays' or 'sweep' and memory_source "
+                f"'context', got {self.camera!r} and {self.memory_source!r}"
             )
 
     @property

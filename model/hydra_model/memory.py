@@ -81,10 +81,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Context:
-    """Latent frames ``[C, k, h, w]`` chosen to condition a chunk, oldest first."""
+    """Latent frames ``[C, k, h, w]`` chosen to condition a chunk, oldest first.
+
+    ``previous [k, 4, 4]`` are the poses of the frames that came before them in their clips, of
+    the first of a clip its own.
+    """
 
     latents: Tensor
     poses: npt.NDArray[np.float64]
+    previous: npt.NDArray[np.float64]
     times: npt.NDArray[np.float64]
 
 
@@ -147,7 +152,13 @@ class MemoryBank:
             self.segments[segment].latents.read(start, stop)
             for segment, start, stop in self._runs(chosen)
         ]
-        return Context(torch.cat(pieces, dim=1), self.poses[chosen], self.times[chosen])
+        first = np.isin(chosen, self._columns.starts[: len(self.segments)])
+        return Context(
+            latents=torch.cat(pieces, dim=1),
+            poses=self.poses[chosen],
+            previous=self.poses[np.where(first, chosen, chosen - 1)],
+            times=self.times[chosen],
+        )
 
     def thumbnails(self, indices: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """Return small pictures of the frames of the given numbers, uint8 [n, th, tw, 3] RGB."""

@@ -8,39 +8,61 @@ Poses here are optical-frame camera-to-world matrices relative to the first targ
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
+
+from hydra_model.config import Camera
 
 # Harmonics of a ray's azimuth and elevation: products of queries and keys made from them
 # peak where two rays point the same way, down to about a token's width.
 _HARMONICS = (1, 2, 4, 8)
 _MATRIX_CHANNELS = 12
-_RAY_CHANNELS = 9 + 4 * len(_HARMONICS)
+_PLACE_CHANNELS = 9  # direction, origin, moment
+_RAY_CHANNELS = _PLACE_CHANNELS + 4 * len(_HARMONICS)
+_CHANNELS = {
+    "matrix": _MATRIX_CHANNELS,
+    "rays": _RAY_CHANNELS,
+    "sweep": _RAY_CHANNELS + _PLACE_CHANNELS,
+}
 
 
-def camera_channels(camera: Literal["matrix", "rays"]) -> int:
+def camera_channels(camera: Camera) -> int:
     """Return how many numbers describe the camera to each token."""
-    return _MATRIX_CHANNELS if camera == "matrix" else _RAY_CHANNELS
+    return _CHANNELS[camera]
 
 
 def camera_conditioning(
-    camera: Literal["matrix", "rays"],
+    camera: Camera,
     relative_poses: Tensor,
+    previous: Tensor,
     *,
     grid: tuple[int, int],
     aspect: float,
     fov_x: float,
 ) -> Tensor:
-    """Return ``[B, T, 1, 12]`` for "matrix" or ``[B, T, h * w, channels]`` for "rays".
+    """Return ``[B, T, 1, 12]`` for "matrix", else ``[B, T, h * w, channels]``.
 
-    ``relative_poses [B, T, 4, 4]`` float32; ``grid`` is (h, w) in tokens; ``aspect`` is image
-    height over width; ``fov_x`` is the horizontal field of view in radians.
+    ``relative_poses [B, T, 4, 4]`` float32 and ``previous``, those of the latent frames before
+    (``previous_in_clip``), which "sweep" alone reads; ``grid`` is (h, w) in tokens; ``aspect``
+    is image height over width; ``fov_x`` is the horizontal field of view in radians.
     """
     if camera == "matrix":
         return relative_poses[:, :, None, :3, :].flatten(-2)
-    return ray_features(relative_poses, grid=grid, aspect=aspect, fov_x=fov_x)
+    rays = ray_features(relative_poses, grid=grid, aspect=aspect, fov_x=fov_x)
+    if camera == "rays":
+        return rays
+    # Behind the others: the weights of "rays" go on with zeros for these.
+    before = ray_features(previous, grid=grid, aspect=aspect, fov_x=fov_x)
+    return torch.cat((rays, before[..., :_PLACE_CHANNELS]), dim=-1)
+
+
+def previous_in_clip(poses: Tensor) -> Tensor:
+    """Return the poses of the latent frames before, for one clip ``[..., T, 4, 4]``.
+
+    The first latent frame of a clip stands for one video frame, so it has its own.
+    """
+    return torch.cat((poses[..., :1, :, :], poses[..., :-1, :, :]), dim=-3)
 
 
 def ray_features(

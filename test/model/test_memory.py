@@ -47,6 +47,8 @@ def test_frames_are_gathered_from_anywhere_in_the_order_asked_for() -> None:
     assert context.latents[0, :, 0, 0].tolist() == [9, 2, 3, 6, 4]
     assert context.times.tolist() == [9, 2, 3, 6, 4]
     assert context.poses[:, 0, 3].tolist() == [9, 2, 3, 6, 4]
+    assert context.previous[:, 0, 3].tolist() == [8, 1, 2, 5, 3]
+    assert bank.gather([0, 5, 8]).previous[:, 0, 3].tolist() == [0, 5, 8]  # each begins a clip
     with pytest.raises(ValueError, match="accepted: 0 to 9"):
         bank.gather([10])
 

@@ -15,7 +15,7 @@ from hydra_model.autoencoder import Autoencoder, fastest_dtype
 from hydra_model.config import ModelConfig, SamplerConfig
 from hydra_model.evaluation.ablations import overlapping_memory
 from hydra_model.loading import prompt_embedder
-from hydra_model.rays import camera_conditioning
+from hydra_model.rays import camera_conditioning, previous_in_clip
 from hydra_model.sampler import sample
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -120,20 +120,24 @@ class LoadedModel:
         """Encode a context clip and condition on the poses; see ``Predictor.predict``."""
         config, stride = self.config, self.config.autoencoder.temporal_stride
         latents = self.encode(context_frames)
-        poses = torch.cat([context_poses[:, ::stride], target_poses[:, ::stride]], 1)
-        reference = torch.linalg.inv(target_poses[:, :1].double())
-        relative = (reference @ poses.double()).float().to(self.device)
+        clips = [poses[:, ::stride].double() for poses in (context_poses, target_poses)]
+        reference = torch.linalg.inv(clips[1][:, :1])
+        relative, previous = (
+            (reference @ torch.cat(poses, 1)).float().to(self.device)
+            for poses in (clips, [previous_in_clip(clip) for clip in clips])
+        )
         height, width = context_frames.shape[2:4]
         spatial = config.autoencoder.spatial_stride
         _, rows, columns = config.transformer.patch_size
         camera = camera_conditioning(
             config.transformer.camera,
             relative,
+            previous,
             grid=(height // spatial // rows, width // spatial // columns),
             aspect=height / width,
             fov_x=config.video.fov_x,
         )
-        context, target = latents.shape[2], poses.shape[1] - latents.shape[2]
+        context, target = latents.shape[2], clips[1].shape[1]
         # A latent frame stands for the last of its video frames; the first target frame is 0.
         first = -context_frames.shape[1] / stride
         times = torch.arange(context, dtype=torch.float64, device=self.device) + first

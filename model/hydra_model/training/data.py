@@ -13,7 +13,7 @@ from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
 from hydra_model.procedural import Worlds, render_worlds, sample_worlds
 from hydra_model.procedural.cores import CompiledCore, Core
-from hydra_model.rays import camera_conditioning
+from hydra_model.rays import camera_conditioning, previous_in_clip
 from hydra_model.training.distributed import Process
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 
@@ -130,16 +130,21 @@ def procedural_batch(
     latents = [next(encoded[part.shape[1]]) for part in parts]
     context = [z[:, :, clip.cut :] for z, clip in zip(latents, layout.clips, strict=False)]
 
-    own = on_device([context_frames.index(f) for f in layout.context_latent_frames()], device)
+    own, before = (
+        on_device([context_frames.index(f) for f in frames_of], device)
+        for frames_of in (layout.context_latent_frames(), layout.context_previous_frames())
+    )
     # Without inv's check of its result, for which the GPU would have to be waited for.
     inverse = torch.linalg.inv_ex(poses[:, split].double()).inverse
     relative = inverse[:, None] @ poses.double()
     height, width = config.video.height, config.video.width
     stride = config.autoencoder.spatial_stride
     _, rows, columns = config.transformer.patch_size
+    target_poses = relative[:, split::TEMPORAL_STRIDE]
     camera = camera_conditioning(
         config.transformer.camera,
-        torch.cat((relative[:, own], relative[:, split::TEMPORAL_STRIDE]), dim=1).float(),
+        torch.cat((relative[:, own], target_poses), dim=1).float(),
+        torch.cat((relative[:, before], previous_in_clip(target_poses)), dim=1).float(),
         grid=(height // stride // rows, width // stride // columns),
         aspect=height / width,
         fov_x=config.video.fov_x,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hydra_model.config import ModelConfig
 from hydra_model.datasets.shards import PreparedClip
-from hydra_model.rays import camera_conditioning
+from hydra_model.rays import camera_conditioning, previous_in_clip
 from hydra_model.training.distributed import Process
 
 
@@ -116,13 +116,15 @@ def collate(
 
 def _camera(clip: PreparedClip, config: ModelConfig) -> Tensor:
     poses = torch.cat((clip.context_poses, clip.target_poses)).double()
-    relative = torch.linalg.inv(clip.target_poses[0].double()) @ poses
+    reference = torch.linalg.inv(clip.target_poses[0].double())
+    before = torch.cat([previous_in_clip(p) for p in (clip.context_poses, clip.target_poses)])
     height, width = config.video.height, config.video.width
     stride = config.autoencoder.spatial_stride
     _, rows, columns = config.transformer.patch_size
     return camera_conditioning(
         config.transformer.camera,
-        relative[None].float(),
+        (reference @ poses)[None].float(),
+        (reference @ before.double())[None].float(),
         grid=(height // stride // rows, width // stride // columns),
         aspect=height / width,
         fov_x=float(clip.fov_x),

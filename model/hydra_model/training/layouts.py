@@ -32,6 +32,12 @@ class Clip(NamedTuple):
         """The video frame that each latent frame stands for."""
         return range(self.start, self.start + clip_frames(self.latents), TEMPORAL_STRIDE)
 
+    @property
+    def previous_frames(self) -> list[int]:
+        """The video frame that the latent frame before each stands for; else its own."""
+        own = self.latent_frames
+        return [own[0] - TEMPORAL_STRIDE * self.cut, *own[:-1]]
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -58,6 +64,10 @@ class Layout:
     def context_latent_frames(self) -> list[int]:
         """The frame that each context latent stands for."""
         return [frame for clip in self.clips for frame in clip.latent_frames]
+
+    def context_previous_frames(self) -> list[int]:
+        """The frame that the latent frame before each in its clip stands for, else its own."""
+        return [frame for clip in self.clips for frame in clip.previous_frames]
 
     def target_latent_frames(self) -> list[int]:
         return [TEMPORAL_STRIDE * i for i in range(self.target_latents)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydra_model.autoencoder import Autoencoder
@@ -160,6 +161,20 @@ def batch_loss(
     return flow.velocity_loss(prediction, latents, noise, weight)
 
 
+def widened(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
+    """Return the weights of a model that was told less of the cameras, for one told more.
+
+    What is new is multiplied by 0 at first, so both predict the same: weights for the camera
+    "rays" are trained on with "sweep".
+    """
+    wide = dict(weights)
+    for name, parameter in model.named_parameters():
+        if name.endswith((".camera_context.weight", ".camera_target.weight")) and name in wide:
+            missing = parameter.shape[1] - wide[name].shape[1]
+            wide[name] = F.pad(wide[name], (0, max(missing, 0)))
+    return wide
+
+
 def train_transformer(
     config: ModelConfig,
     training: TransformerTraining,
@@ -184,8 +199,8 @@ def train_transformer(
     The learning rate follows the run's progress in training seconds, which the checkpoint
     keeps. With ``total_steps`` it follows the steps instead, and the run ends after as many: then
     nothing depends on a clock, and a run that was stopped (by ``leg_steps``) and resumed equals
-    an unbroken one. ``begin`` are the weights to begin with. ``record`` gets the numbers of every
-    50 steps instead of a line of ``log``.
+    an unbroken one. ``begin`` are the weights to begin with (``widened``). ``record`` gets the
+    numbers of every 50 steps instead of a line of ``log``.
     Returns the averaged weights and the number of steps.
     """
     device = process.device
@@ -193,7 +208,7 @@ def train_transformer(
     model = Transformer(config.transformer).to(device)
     initialise(model)
     if begin is not None:
-        model.load_state_dict(begin)
+        model.load_state_dict(widened(begin, model))
     parameters = list(model.parameters())
     rules = optimizers(model, training)
     rates = [rule.param_groups[0]["lr"] for rule in rules]

@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_config, save_model_folder
+from hydra_model.conditioning import condition
 from hydra_model.config import DEFAULT
+from hydra_model.memory import Latents, MemoryBank, Segment
 from hydra_model.procedural import sample_worlds
 from hydra_model.rays import camera_channels
 from hydra_model.training import flow
@@ -20,7 +22,7 @@ from hydra_model.training.data import Batch, WorldStream, latent_subjects, proce
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining
 from hydra_model.training.journal import Journal
-from hydra_model.training.layouts import contiguous
+from hydra_model.training.layouts import contiguous, with_gaps
 from hydra_model.training.procedural_run import Length, ProceduralRun, run_procedural
 from hydra_model.training.state import Average, learning_rate_scale, load_run, save_run
 from hydra_model.training.transformer import (
@@ -28,6 +30,7 @@ from hydra_model.training.transformer import (
     batch_loss,
     initialise,
     optimizers,
+    widened,
 )
 from hydra_model.transformer import Transformer
 from hydra_model.world import World
@@ -39,6 +42,9 @@ CONFIG = dataclasses.replace(
     transformer=dataclasses.replace(
         DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16
     ),
+)
+SWEEP = dataclasses.replace(
+    CONFIG, transformer=dataclasses.replace(CONFIG.transformer, camera="sweep")
 )
 SHORT = dataclasses.replace(CONFIG, context_latents=8, chunk_latents=8)
 TRAINING = TransformerTraining(worlds=2, draws=2, matrix_rate=3e-3)
@@ -167,15 +173,57 @@ def test_a_procedural_batch_is_made_as_the_simulator_makes_its_context() -> None
     assert batch.target_camera[:, 0, :, 3:6].abs().max() < 1e-6
 
 
-def test_a_cut_run_is_encoded_as_a_part_of_a_longer_clip() -> None:
+@pytest.mark.parametrize("config", [CONFIG, SWEEP], ids=["rays", "sweep"])
+def test_a_cut_run_is_encoded_as_a_part_of_a_longer_clip(config) -> None:
     torch.manual_seed(0)
-    autoencoder = Autoencoder(CONFIG.autoencoder).prepare("cpu", torch.float32)
+    autoencoder = Autoencoder(config.autoencoder).prepare("cpu", torch.float32)
     worlds = sample_worlds([5, 6])
-    whole = procedural_batch(CONFIG, autoencoder, contiguous((3,), 3), worlds)
-    cut = procedural_batch(CONFIG, autoencoder, contiguous((2,), 3, cut_first=True), worlds)
+    whole = procedural_batch(config, autoencoder, contiguous((3,), 3), worlds)
+    cut = procedural_batch(config, autoencoder, contiguous((2,), 3, cut_first=True), worlds)
     torch.testing.assert_close(cut.context, whole.context[:, :, 1:])
     torch.testing.assert_close(cut.context_camera, whole.context_camera[:, 1:])
     assert torch.equal(cut.context_times, whole.context_times[1:])
+
+
+def test_training_and_simulator_tell_of_the_same_sweep() -> None:
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(SWEEP.autoencoder).prepare("cpu", torch.float32)
+    worlds = sample_worlds([5])
+    batch = procedural_batch(SWEEP, autoencoder, with_gaps(((2, 7),), 2, 3), worlds)
+    # The same as a memory of one clip: its latent frames -21, -17, ... of which some are chosen.
+    past, targets = range(-21, 0, 4), range(0, 12, 4)
+    times, target_times = ((torch.tensor(own).double() + 1) / 15 for own in (past, targets))
+    poses = worlds.trajectories.poses(times)[0].numpy()
+    latents = Latents(torch.zeros(12, len(past), 4, 6))
+    bank = MemoryBank([Segment(latents, poses, times.numpy(), "observed")])
+    context = bank.gather([past.index(frame) for frame in (-17, -13, -5, -1)])
+    made = condition(
+        Transformer(SWEEP.transformer).requires_grad_(False), SWEEP, context,
+        worlds.trajectories.poses(target_times).numpy(), target_times.numpy(),
+        fov_x=SWEEP.video.fov_x, text=None,
+    )  # fmt: skip
+    assert batch.context_camera.shape[-1] == camera_channels("sweep")
+    torch.testing.assert_close(made.context_camera, batch.context_camera, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made.target_camera, batch.target_camera, rtol=1e-4, atol=1e-5)
+    moved = batch.target_camera[..., :3] - batch.target_camera[..., -9:-6]
+    assert moved[:, 0].abs().max() == 0 and moved[:, 1:].abs().amax((0, 2, 3)).min() > 1e-4
+
+
+def test_weights_for_rays_predict_the_same_when_they_are_told_of_the_sweep() -> None:
+    torch.manual_seed(0)
+    rays, sweep = Transformer(CONFIG.transformer), Transformer(SWEEP.transformer)
+    torch.nn.init.normal_(rays.head.linear.weight, std=0.1)
+    sweep.load_state_dict(widened(rays.state_dict(), sweep))
+    autoencoder = Autoencoder(SWEEP.autoencoder).prepare("cpu", torch.float32)
+    told = procedural_batch(SWEEP, autoencoder, contiguous((4,), 3), sample_worlds([5]))
+    velocities = []
+    for model, channels in ((rays, camera_channels("rays")), (sweep, camera_channels("sweep"))):
+        conditioning = model.prepare(
+            told.context, told.context_camera[..., :channels], told.target_camera[..., :channels],
+            context_times=told.context_times, target_times=told.target_times,
+        )  # fmt: skip
+        velocities.append(model(told.target, torch.tensor([0.5]), conditioning)[0])
+    torch.testing.assert_close(velocities[0], velocities[1])
 
 
 def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
