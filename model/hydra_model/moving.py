@@ -25,6 +25,7 @@ STEP = 3  # latent frames between the moments that are compared (0.8 s)
 _LONGEST = 3.0  # seconds between two moments that are compared
 _LEAST_CHANGE = 15  # levels of 255
 _LEAST_PIXELS = 2
+_MOST_THINGS = 10  # in a picture, the largest: where more seems to move, it is leaves or noise
 _NEAREST = 4.0  # metres: the parallax of static things from there on is allowed for
 _WIDEST_SEARCH = 5  # pixels of parallax beyond which nothing is told
 
@@ -72,13 +73,14 @@ def find_moving(
         count, labels, facts, _ = cv2.connectedComponentsWithStats(
             (change > _LEAST_CHANGE).astype(np.uint8), connectivity=8
         )
-        for label in range(1, count):
-            if facts[label, cv2.CC_STAT_AREA] >= _LEAST_PIXELS:
-                own = labels == label
-                towards = poses[i, :3, :3] @ rays[own].mean(0)
-                frames.append(i - first)
-                directions.append(towards / np.linalg.norm(towards))
-                colours.append(thumbnails[i][own].mean(0))
+        areas = facts[1:count, cv2.CC_STAT_AREA]
+        largest = np.sort(np.argsort(-areas, kind="stable")[:_MOST_THINGS])
+        for label in 1 + largest[areas[largest] >= _LEAST_PIXELS]:
+            own = labels == label
+            towards = poses[i, :3, :3] @ rays[own].mean(0)
+            frames.append(i - first)
+            directions.append(towards / np.linalg.norm(towards))
+            colours.append(thumbnails[i][own].mean(0))
     if not frames:
         return Sightings.none()
     return Sightings(np.array(frames), np.array(directions), np.array(colours))

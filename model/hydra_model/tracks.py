@@ -42,21 +42,26 @@ class Track:
 
 
 def find_tracks(sightings: Sightings, times: Array) -> list[Track]:
-    """Join sightings, whose frames have ``times [N]`` seconds, to things that move."""
+    """Join sightings, whose frames have ``times [N]`` seconds, to things that move.
+
+    Sightings are ordered by frame; each goes on the chain that is nearest in direction and colour.
+    """
     chains: list[list[int]] = []
     alive: list[list[int]] = []
-    for index, frame in enumerate(sightings.frame):
-        alive = [
-            chain
-            for chain in alive
-            if times[frame] - times[sightings.frame[chain[-1]]] <= _LONGEST_BLINK
-        ]
-        chain = _continued(alive, sightings, index)
-        if chain is not None:
-            chain.append(index)
-        else:
-            alive.append([index])
-            chains.append(alive[-1])
+    frames, starts = np.unique(sightings.frame, return_index=True)
+    stops = np.append(starts, len(sightings))[1:]
+    for frame, start, stop in zip(frames, starts, stops, strict=True):
+        oldest = times[frame] - _LONGEST_BLINK
+        alive = [chain for chain in alive if times[sightings.frame[chain[-1]]] >= oldest]
+        distance = _distances(sightings, slice(start, stop), [chain[-1] for chain in alive])
+        for index, row in enumerate(distance, start=start):
+            best = int(row.argmin()) if len(row) else 0
+            if len(row) and row[best] < np.inf:
+                alive[best].append(index)
+                distance[:, best] = np.inf  # of a frame's sightings, one is of that thing
+            else:
+                alive.append([index])
+                chains.append(alive[-1])
     long = [chain for chain in chains if len(chain) >= _LEAST_SIGHTINGS]
     fitted = (_fitted(chain, sightings, times) for chain in long)
     return [track for track in fitted if track is not None]
@@ -79,20 +84,14 @@ def last_view(track: Track, poses: Array, times: Array, fov_x: float, aspect: fl
     return track.frame + (len(shown) if shown.all() else int(shown.argmin()))
 
 
-def _continued(chains: list[list[int]], sightings: Sightings, index: int) -> list[int] | None:
-    """Return the chain that a sighting goes on, the nearest in direction and colour."""
-    best, least = None, math.inf
-    for chain in chains:
-        last = chain[-1]
-        if sightings.frame[last] == sightings.frame[index]:
-            continue
-        cosine = float(sightings.direction[index] @ sightings.direction[last])
-        angle = math.acos(min(1.0, max(-1.0, cosine)))
-        colour = float(np.abs(sightings.colour[index] - sightings.colour[last]).max())
-        distance = angle / _SAME_ANGLE + colour / _SAME_COLOUR
-        if angle < _SAME_ANGLE and colour < _SAME_COLOUR and distance < least:
-            best, least = chain, distance
-    return best
+def _distances(sightings: Sightings, new: slice, last: list[int]) -> Array:
+    """Return how far new sightings are from others [n, m]; infinite where they are not the same."""
+    cosine = sightings.direction[new] @ sightings.direction[last].T
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    change = sightings.colour[new][:, None] - sightings.colour[last][None]
+    colour = np.abs(change).max(-1)
+    same = (angle < _SAME_ANGLE) & (colour < _SAME_COLOUR)
+    return np.where(same, angle / _SAME_ANGLE + colour / _SAME_COLOUR, np.inf)
 
 
 def _fitted(chain: list[int], sightings: Sightings, times: Array) -> Track | None:

@@ -94,7 +94,7 @@ def test_a_pose_is_reached_and_held(client):
 
 def test_who_begins_to_drive_need_not_wait_for_a_standstill(start_simulator):
     # Chunks that take long: at a silence of a second, the next one is being sampled.
-    slow = {"mode": "realtime", "chunk_frames": 5, "sampler_steps": 30}
+    slow = {"mode": "realtime", "chunk_frames": 5, "sampler_steps": 1000}
     with start_simulator("/slow", **slow) as simulator:
         client = simulator.client
         publisher = client.velocity_publisher(Twist)
