@@ -57,6 +57,7 @@ RUN_FRAMES = 10  # most neighbouring frames that are taken together, as one clip
 SUBJECT_FRAMES = 4  # last frames of a subject that may come back
 FORESIGHT_SECONDS = 90.0  # for which motion is believed to go on
 IMAGINED_WORTH = 0.8  # of a view, where an observed one counts as 1
+_ENOUGH = 0.95  # of what "hybrid" would choose: if the newest frames show so much, they are taken
 _LEAST_GAIN = 0.01  # of the sampled points that a run must add to be worth its slots
 _LARGEST_STEP = 1.0  # seconds between neighbours that still are one clip
 
@@ -111,6 +112,7 @@ def overlap(memory: MemoryBank, request: Request) -> Selection:
 def hybrid(memory: MemoryBank, request: Request) -> Selection:
     """Choose recent frames for the motion, those that saw what comes into view, and subjects.
 
+    Where the newest frames show nearly as much as all of these, they are chosen alone.
     A subject here is what moved and is expected to be seen again, going on as it went
     (``tracks``): the frames that last saw it are chosen.
     """
@@ -124,14 +126,19 @@ def hybrid(memory: MemoryBank, request: Request) -> Selection:
     _cover(chosen, slots, quality, memory, request)
     length = max(request.multiple, _multiple(SUBJECT_FRAMES, request.multiple))
     scores["subject"] = np.zeros(len(memory), dtype=np.float32)
-    missing: list[int] = []  # first frames
+    wanted: list[int] = []  # first frames
+    missing: list[int] = []
     for view in _expected_again(memory, request):
         scores["subject"][max(0, view + 1 - length) : view + 1] = 1.0
         start = max(0, min(view + 1, len(memory) - kept) - length)
+        wanted.append(start)
         # One frame shows where somebody was, only several where they were going.
         if chosen[start : view + 1].sum() < length - 1:
             missing.append(start)
-    if missing:
+    old = [start for start in wanted if start < everything[0]]
+    if not old and _enough(quality, len(everything), chosen):
+        chosen[:] = False  # filled with the newest: one clip without gaps
+    elif missing:
         chosen = newest
         for start in missing[: slots // (2 * length)]:
             if not chosen[start : start + length].any():
@@ -192,6 +199,15 @@ def _cover(
         for start in starts:
             chosen[start : start + run] = True
         slots -= run * len(starts)
+
+
+def _enough(quality: Scores, count: int, chosen: Mask) -> bool:
+    """Say whether the newest frames show nearly all that the chosen ones show of the points."""
+    return bool(_shown(quality[-count:]) >= _ENOUGH * _shown(quality[chosen]))
+
+
+def _shown(quality: Scores) -> float:
+    return float(quality.max(0, initial=0).mean())
 
 
 def _expected_again(memory: MemoryBank, request: Request) -> list[int]:
