@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -64,5 +64,8 @@ def _near(
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="benchmarks.revisit.diagram", description=__doc__)
+    parser.add_argument("file", type=Path, help="PNG to write")
+    options = parser.parse_args()
     (shown,) = make_episodes(DEFAULT, "crossing", 15.0, 3)[2:]
-    draw(Path(sys.argv[1]), shown)
+    draw(options.file, shown)
