@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hydra_model import tracks
 from hydra_model.moving import STEP, Sightings, find_moving
 from hydra_model.procedural import sample_worlds
 from hydra_model.procedural.renderer import render
@@ -140,7 +141,8 @@ def leaves(frames: int, each: int) -> Sightings:
     return Sightings(np.repeat(np.arange(frames), each), direction, colour)
 
 
-def test_each_sighting_goes_on_what_it_is_nearest_to() -> None:
+def test_each_sighting_goes_on_what_it_is_nearest_to(monkeypatch) -> None:
+    monkeypatch.setattr(tracks, "_FASTEST", math.inf)  # no track is left out afterwards
     seen = leaves(12, 5)
     chains: list[list[int]] = []
     for index in range(len(seen)):  # the rule, one pair at a time
@@ -159,10 +161,7 @@ def test_each_sighting_goes_on_what_it_is_nearest_to() -> None:
             nearest.append(index)
     ends = [int(seen.frame[chain[-1]]) for chain in chains if len(chain) >= 3]
     found = [track.frame for track in find_tracks(seen, TIMES)]
-    assert len(found) > 3
-    assert not set(found) - set(ends)
-    # Those that are left out move too fast to be one thing.
-    assert len(found) <= len(ends) <= 2 * len(found)
+    assert found == ends and len(ends) > 3
 
 
 def test_pictures_of_leaves_give_few_things_and_are_searched_in_a_moment() -> None:
@@ -170,5 +169,6 @@ def test_pictures_of_leaves_give_few_things_and_are_searched_in_a_moment() -> No
     found = find_moving(noise, np.tile(np.eye(4), (12, 1, 1)), TIMES[:12], FOV_X)
     assert np.bincount(found.frame).max() == 10
     began = time.process_time()
-    find_tracks(leaves(340, 10), np.arange(340) * 4 / 15)  # as long as motion is believed in
-    assert time.process_time() - began < 0.5  # 0.03 s; pair by pair it would be a second
+    # Four times what a picture gives, for as long as motion is believed in.
+    find_tracks(leaves(340, 40), np.arange(340) * 4 / 15)
+    assert time.process_time() - began < 1.0  # 0.13 s; pair by pair in Python it was 3 s

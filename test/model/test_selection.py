@@ -168,7 +168,7 @@ def test_ten_minutes_with_things_that_move_are_searched_in_a_moment() -> None:
     wanted = request(memory, list(np.linspace(0, 90, 20)))
     began = time.process_time()
     select("hybrid", memory, wanted)
-    # 0.01 to 0.04 s where nothing goes wrong; frame by frame it would be seconds.
+    # 0.01 to 0.04 s; the bound is for what grows with the square of the history.
     assert time.process_time() - began < 0.5
 
 
