@@ -18,6 +18,7 @@ from hydra_model.autoencoder import Autoencoder
 from hydra_model.blocks import Memory
 from hydra_model.config import ModelConfig
 from hydra_model.procedural.cores import Core
+from hydra_model.rays import camera_channels
 from hydra_model.training import flow
 from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
@@ -165,14 +166,18 @@ def widened(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]
     """Return the weights of a model that was told less of the cameras, for one told more.
 
     What is new is multiplied by 0 at first, so both predict the same: weights for the camera
-    "rays" are trained on with "sweep".
+    "rays" are trained on with "sweep". All others stay as they are, to be refused where they do
+    not fit.
     """
-    wide = dict(weights)
-    for name, parameter in model.named_parameters():
-        if name.endswith((".camera_context.weight", ".camera_target.weight")) and name in wide:
-            missing = parameter.shape[1] - wide[name].shape[1]
-            wide[name] = F.pad(wide[name], (0, max(missing, 0)))
-    return wide
+    if model.config.camera != "sweep":
+        return weights
+    rays, sweep = camera_channels("rays"), camera_channels("sweep")
+
+    def wide(name: str, value: Tensor) -> Tensor:
+        encoder = name.endswith((".camera_context.weight", ".camera_target.weight"))
+        return F.pad(value, (0, sweep - rays)) if encoder and value.shape[1] == rays else value
+
+    return {name: wide(name, value) for name, value in weights.items()}
 
 
 def train_transformer(

@@ -226,6 +226,13 @@ def test_weights_for_rays_predict_the_same_when_they_are_told_of_the_sweep() -> 
     torch.testing.assert_close(velocities[0], velocities[1])
 
 
+def test_weights_that_were_told_something_else_of_the_cameras_are_refused() -> None:
+    matrix = dataclasses.replace(CONFIG.transformer, camera="matrix", space_positions="grid")
+    sweep = Transformer(SWEEP.transformer)
+    with pytest.raises(RuntimeError, match="camera_context"):
+        sweep.load_state_dict(widened(Transformer(matrix).state_dict(), sweep))
+
+
 def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
     lengths = {"autoencoder_length": 3, "transformer_length": 3, "few_step_length": 3}
     return ProceduralRun(
