@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hydra_model.procedural.shading import Looks, shade
+from hydra_model.procedural.culling import Needed, all_needed, bounds
+from hydra_model.procedural.shading import Looks, shade, shade_each
 from hydra_model.procedural.shadows import (
     cast_by_block,
     cast_by_subject,
@@ -46,9 +47,18 @@ def ground_points(rays: Rays, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x, rays.oy + depth * rays.dy, torch.ones_like(x)
 
 
+def _bytes(color: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple((c.clamp(0, 1) * 255 + 0.5).to(torch.uint8) for c in color)
+
+
 def shade_bytes(*inputs: Any) -> tuple[Tensor, ...]:
     """``shade`` as uint8."""
-    return tuple((c.clamp(0, 1) * 255 + 0.5).to(torch.uint8) for c in shade(*inputs))
+    return _bytes(shade(*inputs))
+
+
+def shade_each_bytes(*inputs: Any) -> tuple[Tensor, ...]:
+    """``shade_each`` as uint8."""
+    return _bytes(shade_each(*inputs))
 
 
 class Kernels(NamedTuple):
@@ -78,13 +88,16 @@ def shade_rays(
     rich: bool,
     rows: tuple[int, int],
     kernels: Kernels = Kernels(),  # noqa: B008 - immutable
+    needed: Needed | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shade every ray of some rows, primitive by primitive.
 
-    ``camera_to_world`` is [F, 4, 4] float32, ``rows`` the first row and one past the last. Returns
-    red, green and blue uint8 [F, P] of the image that is ``supersample`` times finer, and of the
-    rays through the pixels' centres the subject ids uint8 and the depth float32, both [F, Q].
+    ``camera_to_world`` is [F, 4, 4] float32, ``rows`` the first row and one past the last,
+    ``needed`` the primitives that show, by default all. Returns red, green and blue uint8 [F, P] of
+    the image that is ``supersample`` times finer, and of the rays through the pixels' centres the
+    subject ids uint8 and the depth float32, both [F, Q].
     """
+    needed = needed or all_needed(geometry)
     blocks = [block.contiguous() for block in geometry.blocks.unbind(1)]
     subjects = [subject.contiguous() for subject in geometry.subjects.unbind(1)]
     first_subject = FIRST_BLOCK + len(blocks)
@@ -94,27 +107,29 @@ def shade_rays(
 
     def first_surface(rays: Rays) -> tuple[Tensor, Tensor]:
         depth, surface = kernels.ground_or_sky(rays)
-        for i, block in enumerate(blocks):
+        for i in needed.blocks:
             depth, surface = kernels.take_block(
-                rays, block, number[FIRST_BLOCK + i], depth, surface
+                rays, blocks[i], number[FIRST_BLOCK + i], depth, surface
             )
-        for i, subject in enumerate(subjects):
+        for i in needed.subjects:
             own = number[first_subject + 2 * i]
             take = kernels.take_rich_subject if rich else kernels.take_subject
-            depth, surface = take(rays, subject, own, depth, surface)
+            depth, surface = take(rays, subjects[i], own, depth, surface)
         return depth, surface
 
     rays = kernels.make_rays(camera_to_world, height, width, focal, supersample, rows)
     depth, surface = first_surface(rays)
     x, y, shadow = kernels.ground_points(rays, depth)
+    dark_subjects = [subjects[i] for i in needed.darkening_subjects]
+    dark_blocks = [blocks[i] for i in needed.darkening_blocks]
     if rich:
-        for subject in subjects:
+        for subject in dark_subjects:
             shadow = kernels.cast_by_subject(x, y, subject, looks.sun_direction, shadow)
-        for block in blocks:
+        for block in dark_blocks:
             shadow = kernels.cast_by_block(x, y, block, looks.sun_direction, shadow)
-    for subject in subjects:
+    for subject in dark_subjects:
         shadow = kernels.shade_under_subject(x, y, subject, shadow)
-    for block in blocks:
+    for block in dark_blocks:
         shadow = kernels.shade_under_block(x, y, block, shadow)
     pixel = 1 / (focal * supersample)
     red, green, blue = kernels.shade(rays, depth, surface, shadow, geometry, looks, pixel, rich)
@@ -155,17 +170,24 @@ def render_pieces(
     supersample: int,
     rich: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Render as ``Core`` says, eagerly in pieces that fit a CPU's cache."""
+    """Render as ``Core`` says, eagerly in pieces that fit a CPU's cache.
+
+    Each piece leaves out what does not show in it.
+    """
     total = len(camera)
+    prisms = bounds(camera, geometry, looks.sun_direction)
+    kernels = Kernels(shade=shade_each_bytes)
     frames = torch.empty(total, height, width, 3, dtype=torch.uint8, device=camera.device)
     subject_ids = frames.new_empty(total, height, width)
     depth = camera.new_empty(total, height, width)
     for at, rows in _pieces(total, height, width * supersample**2):
+        top, bottom = ((row - height / 2) / focal for row in rows)
         shaded = shade_rays(
             camera[at],
             Geometry(*(value[at] for value in geometry)),
             Looks(*(value[at] for value in looks)),
             height, width, focal, supersample, rich, rows,
+            kernels, prisms.needed(at, width / 2 / focal, top, bottom),
         )  # fmt: skip
         *colors, subject_ids[at, slice(*rows)], depth[at, slice(*rows)] = _pixels(
             shaded, width, supersample

@@ -26,6 +26,7 @@ from hydra_model.procedural.visibility import (
 Color = tuple[Tensor, Tensor, Tensor]
 SKIN = (0.96, 0.83, 0.70)
 HAZE_DISTANCE = 80.0  # metres over which the ground fades to 1/e into the horizon
+_VECTORS = 64  # values; what loops unrolled over the widest vectors take at a time
 
 
 class Looks(NamedTuple):
@@ -55,20 +56,92 @@ def shade(
     ``shadow`` [F, P] is what shadows leave of the ground's light; ``pixel`` is 1 / focal length;
     ``rich`` worlds have patterns that others do not look for.
     """
-    x, y, z = (o + depth * d for o, d in zip(rays[:3], rays[3:], strict=True))
+    inputs = (rays, depth, surface, shadow, geometry, looks, pixel, rich)
     first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
-    sky = _sky(rays, looks)
-    horizon = _spread_color(looks.sky_colors[:, 1])
-    haze = 1 - torch.exp(-depth.clamp(max=FAR) / HAZE_DISTANCE)
+    color = _select(surface == SKY, _sky_color(*inputs), _ground_color(*inputs))
+    is_block = (surface > GROUND) & (surface < first_subject)
+    color = _select(is_block, _block_color(*inputs), color)
+    return _select(surface >= first_subject, _subject_color(*inputs), color)
+
+
+def shade_each(
+    rays: Rays, depth: Tensor, surface: Tensor, shadow: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float, rich: bool,
+) -> Color:  # fmt: skip
+    """``shade`` to the last bit, where each ray of a frame is shaded as its own surface only."""
+    if len(depth) > 1:
+        return shade(rays, depth, surface, shadow, geometry, looks, pixel, rich)
+    first_subject = FIRST_BLOCK + geometry.blocks.shape[1]
+    color = tuple(torch.empty_like(depth) for _ in range(3))
+    for chosen, color_of in (
+        (surface == SKY, _sky_color),
+        (surface == GROUND, _ground_color),
+        ((surface > GROUND) & (surface < first_subject), _block_color),
+        (surface >= first_subject, _subject_color),
+    ):
+        index = _whole_vectors(chosen[0].nonzero()[:, 0])
+        if len(index) == 0:
+            continue
+        own = Rays(*rays[:3], *(direction[:, index] for direction in rays[3:]))
+        shaded = color_of(own, depth[:, index], surface[:, index], shadow[:, index],
+                          geometry, looks, pixel, rich)  # fmt: skip
+        for channel, values in zip(color, shaded, strict=True):
+            channel[:, index] = values
+    return color  # type: ignore[return-value]
+
+
+def _whole_vectors(index: Tensor) -> Tensor:
+    """Repeat the last of some indices up to a whole number of a processor's vectors.
+
+    What is left over is computed by other code, whose sines may differ in the last bit.
+    """
+    return torch.cat([index, index[-1:].expand(-len(index) % _VECTORS)])
+
+
+def _points(rays: Rays, depth: Tensor) -> Color:
+    """Return where rays end: x, y and z, each [F, P]."""
+    x, y, z = (o + depth * d for o, d in zip(rays[:3], rays[3:], strict=True))
+    return x, y, z
+
+
+def _horizon(looks: Looks) -> Color:
+    return _spread_color(looks.sky_colors[:, 1])
+
+
+def _haze(depth: Tensor) -> Tensor:
+    return 1 - torch.exp(-depth.clamp(max=FAR) / HAZE_DISTANCE)
+
+
+def _sky_color(
+    rays: Rays, depth: Tensor, surface: Tensor, shadow: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float, rich: bool,
+) -> Color:  # fmt: skip
+    return _sky(rays, looks)
+
+
+def _ground_color(
+    rays: Rays, depth: Tensor, surface: Tensor, shadow: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float, rich: bool,
+) -> Color:  # fmt: skip
+    x, y, _ = _points(rays, depth)
     ground = _ground(rays, depth, x, y, shadow, looks, pixel)
-    ground = _blend(ground, horizon, haze)
-    block = _block(x, y, z, depth, surface, geometry, looks, pixel, rich)
-    block = _blend(block, horizon, haze * 0.7)
-    part = surface - first_subject
-    subject = _subject(x, y, z, depth, part, geometry, looks, pixel, rich)
-    color = _select(surface == SKY, sky, ground)
-    color = _select((surface > GROUND) & (surface < first_subject), block, color)
-    return _select(surface >= first_subject, subject, color)
+    return _blend(ground, _horizon(looks), _haze(depth))
+
+
+def _block_color(
+    rays: Rays, depth: Tensor, surface: Tensor, shadow: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float, rich: bool,
+) -> Color:  # fmt: skip
+    block = _block(*_points(rays, depth), depth, surface, geometry, looks, pixel, rich)
+    return _blend(block, _horizon(looks), _haze(depth) * 0.7)
+
+
+def _subject_color(
+    rays: Rays, depth: Tensor, surface: Tensor, shadow: Tensor, geometry: Geometry, looks: Looks,
+    pixel: float, rich: bool,
+) -> Color:  # fmt: skip
+    part = surface - (FIRST_BLOCK + geometry.blocks.shape[1])
+    return _subject(*_points(rays, depth), depth, part, geometry, looks, pixel, rich)
 
 
 def _spread(value: Tensor) -> Tensor:
