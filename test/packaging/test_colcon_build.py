@@ -19,7 +19,7 @@ def build_base(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--symlink-install"]], ids=["copy", "symlink"])
 def test_colcon_build_installs_the_whole_package(
-    options, source_tree, build_base, clean_environment, run, report, python, tmp_path
+    options, source_tree, build_base, clean_environment, quick_build, run, report, python, tmp_path
 ):
     environment = {
         **clean_environment, "AMENT_PREFIX_PATH": sys.prefix, "CMAKE_PREFIX_PATH": sys.prefix
@@ -30,7 +30,7 @@ def test_colcon_build_installs_the_whole_package(
         [
             python, "-m", "colcon", "--log-base", str(tmp_path / "log"), "build", *options,
             "--base-paths", str(source_tree), "--build-base", str(build_base),
-            "--install-base", str(tmp_path / "install"),
+            "--install-base", str(tmp_path / "install"), "--cmake-args", quick_build,
         ],
         env=environment,
         cwd=tmp_path,
