@@ -4,6 +4,7 @@
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 # Before anything imports rclpy or torch: both read the environment once. Child processes of
 # the tests inherit all of it, so that they find each other and nobody else does.
@@ -30,13 +31,31 @@ from hydra_ros.environment import use_dds_profile  # noqa: E402
 use_dds_profile()
 
 
+# Files that take longest without one slow test, longest first.
+LONG = [
+    Path(__file__).parent / name
+    for name in (
+        "docs/test_running.py", "system/test_realtime.py", "model/fast/test_kernels.py",
+        "model/procedural/test_fused.py", "benchmarks/test_revisit.py", "system/test_states.py",
+        "system/test_observations.py", "system/test_client_waits.py", "system/test_bags.py",
+        "system/test_rollouts.py", "system/test_lockstep.py",
+    )
+]  # fmt: skip
+
+
 def pytest_collection_modifyitems(items) -> None:
-    """Begin with the files that have slow tests, so that no process is left with one at the end.
+    """Begin with the files that take long, so that no process is left with one at the end.
 
     The order within a file stays, and that of the others.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+
+    def place(item) -> int:
+        if item.path in slow:
+            return 0
+        return 1 + (LONG.index(item.path) if item.path in LONG else len(LONG))
+
+    items.sort(key=place)
 
 
 def pytest_sessionfinish(session) -> None:
