@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node in realtime: time goes on by itself, and the newest command is followed."""
 
+import dataclasses
 import itertools
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from geometry_msgs.msg import Twist, TwistStamped
 from system.simulator import pose_message, wait_until
 
+import small_models
 from hydra_ros import conversions
 
 
@@ -92,9 +94,11 @@ def test_a_pose_is_reached_and_held(client):
     assert np.linalg.norm(steps, axis=1).max() <= 2.0 / 15 + 1e-6  # the speed limit
 
 
-def test_who_begins_to_drive_need_not_wait_for_a_standstill(start_simulator):
-    # Chunks that take long: at a silence of a second, the next one is being sampled.
-    slow = {"mode": "realtime", "chunk_frames": 5, "sampler_steps": 1000}
+def test_who_begins_to_drive_need_not_wait_for_a_standstill(start_simulator, tmp_path):
+    # Chunks that take long, and are shown quickly: after a silence the next one is being sampled.
+    blocks = dataclasses.replace(small_models.CONFIG.transformer, num_blocks=4)
+    small_models.write_model(tmp_path, transformer=blocks)
+    slow = {"model": tmp_path, "mode": "realtime", "chunk_frames": 5, "sampler_steps": 1000}
     with start_simulator("/slow", **slow) as simulator:
         client = simulator.client
         publisher = client.velocity_publisher(Twist)
@@ -102,7 +106,7 @@ def test_who_begins_to_drive_need_not_wait_for_a_standstill(start_simulator):
         count = 0
         while len(client.poses) > count:
             count = len(client.poses)
-            time.sleep(1.0)
+            time.sleep(0.3)  # frames that are there come every 0.07 s
         standing = last_pose(client)
         twist = Twist()
         twist.linear.x = 0.5
