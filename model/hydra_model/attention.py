@@ -44,6 +44,11 @@ class MemoryTokenizer(nn.Conv3d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if max(self.kernel_size) == 1:  # nothing is pooled: a product, without turning layouts
+            groups = x.unflatten(-1, (self.groups, -1))
+            assert self.bias is not None
+            weight = self.weight.flatten(1).unflatten(0, (self.groups, -1))
+            return torch.einsum("...gi,goi->...go", groups, weight).flatten(-2) + self.bias
         return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
 
 

@@ -43,11 +43,16 @@ class SelfAttention(nn.Module):
         self.norm_key = att.RMSNorm(config.dim, config.eps)
         self.tokenizer = att.MemoryTokenizer(config)
         self.projector = nn.Linear(config.dim, config.dim) if config.projector else nn.Identity()
+        self.attend_frames = att.retrieval_attention  # training on a GPU has one of its own
 
     def rotate_frames(self, x: Tensor, by: Rotation) -> Tensor:
         """Rotate ``x [B, T, N, C]`` by heads."""
         heads = x.flatten(1, 2).unflatten(-1, (self.config.num_heads, -1))
         return rotate(heads, by).flatten(2).view(x.shape)
+
+    def place_values(self, value: Tensor, by: Rotation) -> Tensor:
+        """Rotate ``value [B, T, N, C]`` where values have positions."""
+        return value if by.value is None else self.rotate_frames(value, by.value)
 
     def memorise(self, y: Tensor, by: Rotation) -> Memory:
         """Make a memory of ``y [B, T, h, w, C]``."""
@@ -55,12 +60,12 @@ class SelfAttention(nn.Module):
         key = self.norm_key(self.key(tokens))
         return Memory(
             key=self.rotate_frames(key.flatten(2, 3), by),
-            value=self.value(tokens).flatten(2, 3),
+            value=self.place_values(self.value(tokens).flatten(2, 3), by),
             relevance_key=key,
         )
 
     def project(self, y: Tensor, by: Rotation) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return query before rotation ``[B, T, h, w, C]`` and rotated query, key, value."""
+        """Return query before rotation ``[B, T, h, w, C]`` and placed query, key, value."""
         query = self.norm_query(self.query(y))
         key = self.norm_key(self.key(y))
         value = self.value(y)
@@ -68,7 +73,7 @@ class SelfAttention(nn.Module):
             query,
             self.rotate_frames(query.flatten(2, 3), by),
             self.rotate_frames(key.flatten(2, 3), by),
-            value.flatten(2, 3),
+            self.place_values(value.flatten(2, 3), by),
         )
 
     def retrieve(
@@ -96,11 +101,11 @@ class SelfAttention(nn.Module):
         selected = att.select_memory(scores, count, excluded)
         if ragged and excluded is not None:
             valid = ~excluded[None].expand_as(scores).gather(-1, selected)
-        out = att.retrieval_attention(
+        out = self.attend_frames(
             rotated, key, value, memory.key, memory.value, window, selected,
             config.num_heads, valid,
         )  # fmt: skip
-        out = self.projector(self.output(out.view(y.shape)))
+        out = self.leave(out.view(query.shape), by)
         return out, selected if valid is None else selected.masked_fill(~valid, -1)
 
     def within(self, y: Tensor, by: Rotation) -> Tensor:
@@ -109,7 +114,21 @@ class SelfAttention(nn.Module):
         out = att.attend(
             query.flatten(1, 2), key.flatten(1, 2), value.flatten(1, 2), self.config.num_heads
         )
-        return self.projector(self.output(out.view(y.shape)))
+        return self.leave(out.view(y.shape), by)
+
+    def leave(self, attended: Tensor, by: Rotation) -> Tensor:
+        """Return the output for what the queries of ``by`` got, ``[B, T, h, w, C]``."""
+        if by.value is not None:
+            turned = self.rotate_frames(attended.flatten(2, 3), by.value.back)
+            attended = turned.view(attended.shape)
+        return self.projector(self.output(attended))
+
+
+def _modulation(rows: int, dim: int) -> nn.Parameter:
+    values = torch.empty(1, rows, dim)
+    if not values.is_meta:  # there drawing numbers would load a compiler, which takes a second
+        values = values.normal_() / dim**0.5
+    return nn.Parameter(values)
 
 
 class CrossAttention(nn.Module):
@@ -137,7 +156,7 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.eps = config.eps
-        self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
+        self.modulation = _modulation(6, config.dim)
         self.self_attention = SelfAttention(config)
         if config.text_dim:
             self.norm_cross = nn.LayerNorm(config.dim, eps=config.eps)
@@ -217,7 +236,7 @@ class Head(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.eps = config.eps
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+        self.modulation = _modulation(2, config.dim)
         self.linear = nn.Linear(config.dim, config.latent_channels * math.prod(config.patch_size))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:

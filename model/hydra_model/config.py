@@ -89,7 +89,10 @@ class TransformerConfig:
     that gaps in the memory are seen as gaps). ``space_positions`` is "grid" (a token's row and
     column) or "rays" (half of a head's channel pairs for rows and columns turn with the
     elevation and azimuth of the token's viewing ray instead, so that tokens that look the same
-    way are found whatever the camera did in between). ``text_dim`` 0 leaves out the text,
+    way are found whatever the camera did in between). ``value_positions`` is "none", or "rays":
+    values too are turned, by time and viewing ray, and what is attended is turned back by the
+    query's, so that a token is told how far away what it retrieves was (as in GTA,
+    arXiv 2310.10375). ``text_dim`` 0 leaves out the text,
     ``tokenizer_groups`` above 1 makes the tokenizer a grouped convolution, and ``projector``
     False leaves out the projector (it can be folded into the output product anyway).
     """
@@ -113,6 +116,7 @@ class TransformerConfig:
     camera: Camera = "matrix"
     time_positions: Literal["slot", "time"] = "slot"
     space_positions: Literal["grid", "rays"] = "grid"
+    value_positions: Literal["none", "rays"] = "none"
     rope_theta: float = 10000.0
 
     def __post_init__(self) -> None:
@@ -125,6 +129,10 @@ class TransformerConfig:
         if self.camera not in get_args(Camera):
             accepted = ", ".join(get_args(Camera))
             raise ValueError(f"camera is {self.camera!r}; accepted: {accepted}")
+        if self.value_positions == "rays" and self.space_positions != "rays":
+            raise ValueError(
+                f"value_positions 'rays' needs space_positions 'rays', got {self.space_positions!r}"
+            )
         if self.space_positions == "rays" and (
             self.camera == "matrix" or self.memory_source != "context"
         ):

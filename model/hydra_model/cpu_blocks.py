@@ -62,8 +62,10 @@ class CpuBlock:
         memory = self.block.self_attention.memorise(y, memory_by)
         query, key, value = self._project(y)
         turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
+        value = self._place_values(value, by.value)
         query, key = (self._rotate(t, turn, y.dtype).flatten(1, 2) for t in (query, key))
         attended = att.attend(query, key, value.flatten(1, 2), self.config.num_heads)
+        attended = self._place_values(attended.view(value.shape), by.value and by.value.back)
         return self._finish(x, attended.view(y.shape), mod, text), memory
 
     def target(
@@ -77,12 +79,14 @@ class CpuBlock:
         scores = self._relevance(query.view(y.shape), memory.relevance_key)
         selected = att.select_memory(scores, min(self.config.top_k, memory.key.shape[1]))
         turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
+        value = self._place_values(value, by.value)
         query, key = (self._rotate(t, turn, y.dtype) for t in (query, key))
         index = self._rows(key, memory.key, selected)
         attended = att.attend(
             query, gather_rows(key, memory.key, index), gather_rows(value, memory.value, index),
             self.config.num_heads,
         )  # fmt: skip
+        attended = self._place_values(attended, by.value and by.value.back)
         return self._finish(x, attended.view(y.shape), mod, text), selected
 
     def _norm(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -110,6 +114,14 @@ class CpuBlock:
         pairs = x.view(x.shape[0], -1, self.config.num_heads, self.config.head_dim // 2, 2)
         torch.view_as_complex(pairs).mul_(turn)
         return x.to(dtype)
+
+    def _place_values(self, value: Tensor, by: Rotation | None) -> Tensor:
+        """Turn ``value [B, T, N, C]`` where values have positions."""
+        if by is None:
+            return value
+        turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
+        wide = value.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        return self._rotate(wide, turn, value.dtype)
 
     def _relevance(self, query: Tensor, memory_key: Tensor) -> Tensor:
         config = self.config

@@ -357,7 +357,9 @@ def _joined(parts: list[Conditioning], rows: Sequence[int]) -> Conditioning:
         if not present or not present[0].per_sample:
             return given[0]
         return Rotation(
-            cosine=join([by.cosine for by in present]), sine=join([by.sine for by in present])
+            cosine=join([by.cosine for by in present]),
+            sine=join([by.sine for by in present]),
+            value=rotations([by.value for by in present]),
         )
 
     return dataclasses.replace(

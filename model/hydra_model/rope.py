@@ -23,15 +23,24 @@ class Rotation:
 
     cosine: Tensor
     sine: Tensor
+    value: Rotation | None = None  # of the values, where they have positions
 
     @property
     def per_sample(self) -> bool:
         """Whether the samples of a batch are turned differently."""
         return self.cosine.ndim == 3
 
+    @property
+    def back(self) -> Rotation:
+        """The rotation that undoes this one."""
+        return Rotation(self.cosine, -self.sine)
+
     def rows(self, index: Tensor) -> Rotation:
         """Return the rotation of those samples of the batch."""
-        return Rotation(self.cosine[index], self.sine[index]) if self.per_sample else self
+        if not self.per_sample:
+            return self
+        value = None if self.value is None else self.value.rows(index)
+        return Rotation(self.cosine[index], self.sine[index], value)
 
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
@@ -70,8 +79,7 @@ def ray_rotation(
     """
     grid = _grid_angles(times, rows, columns, head_dim, theta)
     grid = grid.expand(len(directions), *grid.shape)
-    x, y, z = directions.double().unbind(-1)
-    looks = (torch.atan2(y, torch.hypot(x, z)), torch.atan2(x, z))
+    looks = _looks(directions)
     parts = []
     for turned, look in zip(grid.split(axis_pairs(head_dim), dim=-1), (None, *looks), strict=True):
         if look is None:
@@ -82,6 +90,36 @@ def ray_rotation(
         parts += [turned[..., :kept], look[..., None] * multiples]
     angle = torch.cat(parts, dim=-1).flatten(1, 3)
     return Rotation(angle.cos().float(), angle.sin().float())
+
+
+def value_rotation(times: Tensor, directions: Tensor, head_dim: int) -> Rotation:
+    """Return how values turn, ``[B, tokens, head_dim / 2]``, by time and viewing ray.
+
+    Two sevenths of the pairs turn with multiples of the elevation of ``directions
+    [B, F, h, w, 3]``, as many with the azimuth, a fifth with time, and the rest does not turn.
+    What is attended is turned back by the query's angles, so it arrives turned by the difference:
+    what lies a fraction of a token away is moved by it, as a signal is by the phases of its
+    Fourier series. Hence multiples up to 96, which at 70 degrees over 10 tokens is once around in
+    half a token.
+    """
+    pairs = head_dim // 2
+    space, moments = 2 * pairs // 7, pairs // 5
+    device = directions.device
+    multiples = 2 * 48 ** torch.linspace(0, 1, space, dtype=torch.float64, device=device)
+    rates = 64 ** -torch.linspace(0, 1, moments, dtype=torch.float64, device=device)
+    elevation, azimuth = (look[..., None] * multiples.round() for look in _looks(directions))
+    moment = (times.double()[:, None] * rates)[None, :, None, None].expand(
+        *directions.shape[:-1], moments
+    )
+    still = moment.new_zeros(()).expand(*directions.shape[:-1], pairs - 2 * space - moments)
+    angle = torch.cat((moment, elevation, azimuth, still), dim=-1).flatten(1, 3)
+    return Rotation(angle.cos().float(), angle.sin().float())
+
+
+def _looks(directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return elevation and azimuth of directions ``[..., 3]``, float64 in radians."""
+    x, y, z = directions.double().unbind(-1)
+    return torch.atan2(y, torch.hypot(x, z)), torch.atan2(x, z)
 
 
 def _multiples(count: int) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
-from hydra_model.rope import Rotation, ray_rotation, rotation
+from hydra_model.rope import Rotation, ray_rotation, rotation, value_rotation
 
 
 @dataclass(frozen=True)
@@ -232,12 +232,21 @@ class Transformer(nn.Module):
         if config.space_positions == "rays":
             assert camera is not None, "positions by rays need the cameras"
             looks = camera[..., :3].unflatten(2, (len(rows), len(columns))).float()
-            by = ray_rotation(times, rows, columns, looks, *size)
+            by = self._ray_rotation(times, rows, columns, looks)
             if not enough:
                 return by, by
             pooled = F.avg_pool3d(looks.movedim(-1, 1), config.memory_stride).movedim(1, -1)
-            return by, ray_rotation(middle, memory_rows, memory_columns, pooled, *size)
+            return by, self._ray_rotation(middle, memory_rows, memory_columns, pooled)
         by = rotation(times, rows, columns, *size)
         if not enough:
             return by, by
         return by, rotation(middle, memory_rows, memory_columns, *size)
+
+    def _ray_rotation(
+        self, times: Tensor, rows: Tensor, columns: Tensor, looks: Tensor
+    ) -> Rotation:
+        config = self.config
+        by = ray_rotation(times, rows, columns, looks, config.head_dim, config.rope_theta)
+        if config.value_positions == "none":
+            return by
+        return replace(by, value=value_rotation(times, looks, config.head_dim))

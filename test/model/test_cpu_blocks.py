@@ -61,8 +61,10 @@ def predict(model: Transformer, batch: int, frames: int, memory: int, dtype=torc
         ({"text_dim": 8}, 3, 5, 4),
         ({"window": 5, "top_k": 5}, 2, 2, 4),
         ({"camera": "rays", "space_positions": "rays", "memory_stride": (2, 1, 1)}, 2, 6, 8),
+        ({"camera": "sweep", "space_positions": "rays", "memory_stride": (1, 1, 1),
+          "tokenizer_groups": 3, "value_positions": "rays"}, 2, 6, 8),
     ],
-    ids=["default", "pooled", "text", "less than a window", "rays"],
+    ids=["default", "pooled", "text", "less than a window", "rays", "values"],
 )
 def test_predictions_and_selections_are_those_of_the_readable_blocks(
     changes, batch, frames, memory

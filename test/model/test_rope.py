@@ -8,7 +8,7 @@ import torch
 
 from hydra_model.config import TransformerConfig
 from hydra_model.rays import ray_features
-from hydra_model.rope import Rotation, ray_rotation, rotate, rotation
+from hydra_model.rope import Rotation, ray_rotation, rotate, rotation, value_rotation
 from hydra_model.transformer import Transformer
 
 HEAD_DIM = 64
@@ -89,6 +89,37 @@ def test_memory_tokens_look_between_what_they_were_made_of() -> None:
     torch.testing.assert_close(memory_by.sine, half.sine[:, :30], atol=0.05, rtol=0)
     own, _ = model.rotations(times, GRID, camera)
     assert (own.cosine[:, :30] - memory_by.cosine).abs().max() > 0.5
+
+
+def received(yaws: tuple[float, float], times: list[float]) -> torch.Tensor:
+    """What each token of the second of two frames gets from each of the first, ``[N, N, D]``."""
+    by = value_rotation(torch.tensor(times), directions(*yaws), HEAD_DIM)
+    tokens = GRID[0] * GRID[1]
+    value = torch.randn(HEAD_DIM, generator=torch.Generator().manual_seed(0))
+    sent = rotate(value.expand(1, 2 * tokens, 1, HEAD_DIM), by)[:, :tokens]
+    parts = []
+    for token in range(tokens, 2 * tokens):
+        own = Rotation(by.cosine[:, token, None], by.sine[:, token, None])
+        parts.append(rotate(sent, own.back)[0, :, 0])
+    return torch.stack(parts)
+
+
+def test_values_arrive_turned_by_how_far_they_come() -> None:
+    first = received((0.0, 0.3), [-3.0, 0.0])
+    # Another camera to begin with, other times: the same distances. (float32 at 96 times 3 rad)
+    torch.testing.assert_close(received((2.9, 3.2), [4.0, 7.0]), first, atol=1e-3, rtol=0)
+    assert (received((0.0, 0.31), [-3.0, 0.0]) - first).abs().max() > 0.5
+    assert (received((0.0, 0.3), [-4.0, 0.0]) - first).abs().max() > 0.5
+    # From where it looks itself, at the same time, a token gets a value as it is.
+    same = received((0.4, 0.4), [0.0, 0.0]).diagonal().T
+    torch.testing.assert_close(same, same[:1].expand_as(same), atol=1e-5, rtol=0)
+    still = slice(-16, None)  # the last eight pairs never turn
+    assert torch.equal(first[..., still], first[:1, :1, still].expand_as(first[..., still]))
+
+
+def test_values_by_rays_need_positions_by_rays() -> None:
+    with pytest.raises(ValueError, match="value_positions 'rays' needs space_positions 'rays'"):
+        TransformerConfig(memory_source="context", camera="rays", value_positions="rays")
 
 
 @pytest.mark.parametrize("changes", [{"camera": "matrix"}, {"memory_source": "all"}])

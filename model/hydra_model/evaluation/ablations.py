@@ -51,7 +51,7 @@ class EveryKey:
         values = torch.cat((self._value, value), dim=1).flatten(1, 2)
         out = att.attend(query.flatten(1, 2), keys, values, own.config.num_heads)
         every = torch.arange(memory.key.shape[1], device=y.device)
-        return own.projector(own.output(out.view(y.shape))), every.expand(*y.shape[:2], -1)
+        return own.leave(out.view(y.shape), by), every.expand(*y.shape[:2], -1)
 
 
 def attend_to_everything(transformer: Transformer) -> Transformer:
@@ -79,7 +79,7 @@ def retrieve_chosen(
     out = att.retrieval_attention(
         rotated, key, value, memory.key, memory.value, window, chosen[0], config.num_heads
     )
-    return attention.projector(attention.output(out.view(y.shape))), chosen[0]
+    return attention.leave(out.view(y.shape), by), chosen[0]
 
 
 def choose_memory(transformer: Transformer) -> list[Tensor]:

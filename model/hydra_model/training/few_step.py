@@ -37,6 +37,7 @@ from hydra_model.training.transformer import (
     compile_blocks,
     optimizers,
     repeat,
+    use_kernels,
 )
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -184,6 +185,8 @@ def train_few_step(
             rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
         step, spent = saved["step"], saved["spent"]
+    for model in (student, teacher):
+        use_kernels(model)
     switches = [compile_blocks(model) for model in (student, teacher)] if compiled else []
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)

@@ -6,21 +6,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+BLIND = 0.96  # above it a noisy latent shows next to nothing of the picture
 
-def draw_sigmas(count: int, shift: float, generator: torch.Generator) -> Tensor:
+
+def draw_sigmas(
+    count: int, shift: float, generator: torch.Generator, *, blind_share: float = 0.0
+) -> Tensor:
     """Draw noise shares, float32 ``[count]``: logit-normal, stratified, shifted towards noise.
 
-    Stratified: the ``count`` draws cover the distribution evenly, in random order, which
-    takes variance out of the loss.
+    Stratified: the draws cover the distribution evenly, in random order, which takes variance
+    out of the loss. ``blind_share`` of them lie between ``BLIND`` and 1 instead, evenly.
     """
     device = generator.device
-    quantile = torch.arange(count, device=device) + torch.rand(
-        count, generator=generator, device=device
-    )
-    quantile = (quantile / count).clamp(1e-4, 1 - 1e-4)
-    quantile = quantile[torch.randperm(count, generator=generator, device=device)]
+    blind = round(count * blind_share)
+
+    def even(places: int) -> Tensor:
+        jitter = torch.rand(places, generator=generator, device=device)
+        return (torch.arange(places, device=device) + jitter) / max(1, places)
+
+    quantile = even(count - blind).clamp(1e-4, 1 - 1e-4)
     sigma = torch.sigmoid(torch.erfinv(2 * quantile - 1) * 2**0.5)
-    return shift * sigma / (1 + (shift - 1) * sigma)
+    sigma = shift * sigma / (1 + (shift - 1) * sigma)
+    sigma = torch.cat((sigma, 1 - (1 - BLIND) * even(blind)))
+    return sigma[torch.randperm(count, generator=generator, device=device)]
 
 
 def mix(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

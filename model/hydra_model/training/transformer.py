@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -35,10 +36,13 @@ class TransformerTraining:
     """How the transformer is trained.
 
     ``worlds`` per process and step; ``draws`` noisy targets share each world's context;
-    ``shift`` of the noise shares; ``subject_weight`` is the loss weight of latent positions
-    that show a subject; ``context_noise`` is the largest deviation of the noise added to
-    every second context, so that the model stands its own errors. ``matrix_rate`` is Muon's
-    rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else).
+    ``shift`` of the noise shares, and the ``blind_share`` of them that lie near 1, where all must
+    come from memory (a sampler with few steps decides there); ``subject_weight`` is the loss
+    weight of latent positions that show a subject; ``context_noise`` is the largest deviation of
+    the noise added to every second context, so that the model stands its own errors.
+    ``matrix_rate`` is Muon's rate (the blocks' matrices), ``learning_rate`` AdamW's (everything
+    else). The worlds begin with those of ``first_step``, so that a run from another's weights
+    need not meet that one's.
     """
 
     worlds: int = 24
@@ -47,10 +51,12 @@ class TransformerTraining:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     shift: float = 5.0
+    blind_share: float = 0.3
     subject_weight: float = 8.0
     context_noise: float = 0.1
     average_decay: float = 0.9993
     seed: int = 0
+    first_step: int = 0
 
 
 def optimizers(model: Transformer, training: TransformerTraining) -> list[torch.optim.Optimizer]:
@@ -114,6 +120,21 @@ def compile_blocks(model: Transformer) -> Callable[[bool], None]:
     return use
 
 
+def use_kernels(model: Transformer) -> None:
+    """Let a model on a GPU attend to frames where they lie, if Triton and its sizes allow it."""
+    config = model.config
+    fits = (
+        config.memory_source == "context" and config.memory_stride[1:] == (1, 1)
+        and config.head_dim >= 16 and config.head_dim & (config.head_dim - 1) == 0
+    )  # fmt: skip
+    if not (fits and model.head.linear.weight.is_cuda and find_spec("triton")):
+        return
+    from hydra_model.training.retrieval_kernels import retrieval_attention
+
+    for block in model.layers:
+        block.self_attention.attend_frames = retrieval_attention
+
+
 def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
     """Let every context serve ``draws`` targets; the repeats of one world are neighbours."""
     if draws == 1:
@@ -149,7 +170,9 @@ def batch_loss(
     amount = (amount.clamp(min=0) * training.context_noise).view(-1, 1, 1, 1, 1)
     context = batch.context + amount * normal(batch.context.shape)
     latents = batch.target.repeat_interleave(draws, 0)
-    sigma = flow.draw_sigmas(count * draws, training.shift, generator)
+    sigma = flow.draw_sigmas(
+        count * draws, training.shift, generator, blind_share=training.blind_share
+    )
     noise = normal(latents.shape)
     noisy = flow.mix(latents, noise, sigma)
     weight = 1 + (training.subject_weight - 1) * batch.subject.repeat_interleave(draws, 0)
@@ -226,6 +249,7 @@ def train_transformer(
             rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
         step, spent = saved["step"], saved["spent"]
+    use_kernels(model)
     use_compiled = compile_blocks(model) if compiled else None
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
@@ -260,12 +284,13 @@ def train_transformer(
         for rule, rate in zip(rules, rates, strict=True):
             for group in rule.param_groups:
                 group["lr"] = rate * scale
-        layout = draw_layout(step, training.seed, chunk, config.video.fps)
+        number = training.first_step + step
+        layout = draw_layout(number, training.seed, chunk, config.video.fps)
         if use_compiled is not None:
             use_compiled(layout.context_latents == chunk)
-        worlds = stream.worlds(step)
+        worlds = stream.worlds(number)
         batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
-        generator.manual_seed(step * process.ranks + process.rank)
+        generator.manual_seed(number * process.ranks + process.rank)
         loss, plain = batch_loss(model, batch, training, generator)
         for rule in rules:
             rule.zero_grad(set_to_none=True)

@@ -145,6 +145,16 @@ def test_noise_shares_are_stratified_and_shifted() -> None:
     assert sigma[2000] == pytest.approx(0.75, abs=0.01)  # shift 3 moves the median from 0.5
 
 
+def test_so_many_noise_shares_as_asked_for_hide_the_picture() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sigma = flow.draw_sigmas(4000, 1.0, generator, blind_share=0.25)
+    blind = sigma > flow.BLIND
+    assert blind.sum() == pytest.approx(1000, abs=20)  # the others rarely lie so high
+    assert sigma.max() < 1
+    assert sigma[blind].mean() == pytest.approx((1 + flow.BLIND) / 2, abs=0.002)
+    assert blind[:2000].sum() == pytest.approx(500, abs=60)  # in random order
+
+
 def test_subject_masks_cover_the_frames_of_each_latent() -> None:
     ids = torch.zeros(1, 9, 16, 16, dtype=torch.uint8)
     ids[0, 5, 9, 3] = 2
