@@ -17,7 +17,7 @@ def small_config() -> ModelConfig:
         autoencoder=dataclasses.replace(default.autoencoder, base_dim=8),
         transformer=dataclasses.replace(
             default.transformer, dim=64, ffn_dim=64, num_blocks=2, num_heads=2,
-            memory_stride=(2, 2, 2), top_k=5, space_positions="grid",
+            memory_stride=(2, 2, 2), top_k=5, space_positions="grid", value_positions="none",
         ),
         sampler=dataclasses.replace(default.sampler, steps=2),
         world_style="plain",

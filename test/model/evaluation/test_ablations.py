@@ -15,6 +15,7 @@ from hydra_model.evaluation.ablations import (
     overlapping_memory,
 )
 from hydra_model.evaluation.predictors import LoadedModel, untrained_model
+from hydra_model.rays import camera_channels
 from hydra_model.transformer import Conditioning
 
 
@@ -27,7 +28,8 @@ def conditioned(model: LoadedModel) -> tuple[Conditioning, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     config = model.config
     latents = torch.randn(1, 12, 20, 6, 10, generator=generator).to(model.dtype)
-    camera = torch.randn(1, 40, 15, 25, generator=generator).to(model.dtype)
+    channels = camera_channels(config.transformer.camera)
+    camera = torch.randn(1, 40, 15, channels, generator=generator).to(model.dtype)
     conditioning = model.transformer.prepare(
         latents, camera[:, :20], camera[:, 20:], context_times=torch.arange(20).double() - 20,
         target_times=torch.arange(config.chunk_latents).double(),

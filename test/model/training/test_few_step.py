@@ -30,7 +30,7 @@ def batch(target: torch.Tensor | None = None) -> Batch:
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    channels = camera_channels("rays")
+    channels = camera_channels(DEFAULT.transformer.camera)
     context = normal(2, 4, 4, 4, 6)
     return Batch(
         context, context.flip(2) if target is None else target, normal(2, 4, 6, channels),

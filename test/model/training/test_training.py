@@ -40,7 +40,8 @@ CONFIG = dataclasses.replace(
     video=dataclasses.replace(DEFAULT.video, height=32, width=48),
     autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
     transformer=dataclasses.replace(
-        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16
+        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16,
+        camera="rays",
     ),
 )
 SWEEP = dataclasses.replace(
@@ -237,7 +238,9 @@ def test_weights_for_rays_predict_the_same_when_they_are_told_of_the_sweep() -> 
 
 
 def test_weights_that_were_told_something_else_of_the_cameras_are_refused() -> None:
-    matrix = dataclasses.replace(CONFIG.transformer, camera="matrix", space_positions="grid")
+    matrix = dataclasses.replace(
+        CONFIG.transformer, camera="matrix", space_positions="grid", value_positions="none"
+    )
     sweep = Transformer(SWEEP.transformer)
     with pytest.raises(RuntimeError, match="camera_context"):
         sweep.load_state_dict(widened(Transformer(matrix).state_dict(), sweep))
