@@ -71,7 +71,8 @@ def relevance(query: Tensor, memory_key: Tensor, config: TransformerConfig) -> T
     """Return how relevant each memory frame is to each query frame, ``[B, F, J]``.
 
     ``query [B, F, h, w, C]`` and ``memory_key [B, J, h', w', C]`` are normed and not yet
-    rotated. Which of the two published forms is used says ``config.relevance``.
+    rotated. Which of the two published forms is used says ``config.relevance``; the third,
+    ``attended_share``, compares what is rotated.
     """
     if config.relevance == "pooled":
         return query.mean((2, 3)) @ memory_key.mean((2, 3)).transpose(1, 2)
@@ -82,6 +83,28 @@ def relevance(query: Tensor, memory_key: Tensor, config: TransformerConfig) -> T
     pooled = pooled.mean((3, 5))
     scale = (rows * columns) ** -1 * query.shape[-1] ** -0.5
     return scale * torch.einsum("bfrcd,bjrcd->bfj", pooled, memory_key)
+
+
+def attended_share(query: Tensor, memory_key: Tensor, heads: int) -> Tensor:
+    """Return which share of the attention to memory each memory frame would get, ``[B, F, J]``.
+
+    ``query [B, F, h, w, C]`` and ``memory_key [B, J, M, C]`` are rotated. Queries are means of 2x2
+    tokens (what is over at the edges is left out), so this is a quarter of the scores of an
+    attention to all memory. Position by position, what is found is what stands at the same place
+    of the image, which a camera that turned has moved; this finds it where it is now.
+    """
+    rows, columns = (min(2, n) for n in query.shape[2:4])
+    pooled = F.avg_pool2d(
+        query.flatten(0, 1).permute(0, 3, 1, 2), (rows, columns)
+    ).flatten(2).transpose(1, 2)  # fmt: skip
+    places = pooled.shape[1]
+    pooled = pooled.unflatten(0, query.shape[:2]).flatten(1, 2).to(memory_key.dtype)
+    query, key = (
+        t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (pooled, memory_key.flatten(1, 2))
+    )
+    scores = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
+    frames = scores.unflatten(-1, memory_key.shape[1:3]).logsumexp(-1)
+    return frames.softmax(-1).mean(1).unflatten(1, (-1, places)).mean(2)
 
 
 def admissible_memory(

@@ -89,7 +89,11 @@ class SelfAttention(nn.Module):
         frames, memory_frames = y.shape[1], memory.key.shape[1]
         stride = config.memory_stride[0]
         window = att.window_frames(frames, config.window, y.device)
-        scores = att.relevance(query, memory.relevance_key, config)
+        if config.relevance == "attended":
+            turned = rotated.detach().view(y.shape)
+            scores = att.attended_share(turned, memory.key.detach(), config.num_heads)
+        else:
+            scores = att.relevance(query, memory.relevance_key, config)
         excluded = valid = None
         count = min(config.top_k, memory_frames)
         ragged = False

@@ -84,7 +84,9 @@ class TransformerConfig:
     frame earlier: a latent frame stands for several video frames, over which a camera may turn
     far). ``relevance`` is "pooled" (released code: means over a
     frame, unscaled) or "positionwise" (paper: queries pooled to the memory grid, compared
-    position by position, scaled by 1/sqrt(dim)). ``time_positions`` is "slot" (0, 1, 2, ... in the
+    position by position, scaled by 1/sqrt(dim)) or "attended" (ours: the share of the softmax
+    that a frame would get, estimated with queries pooled over 2x2 tokens). ``time_positions`` is
+    "slot" (0, 1, 2, ... in the
     order of the frames) or "time" (latent-frame units since the chunk's first frame, so
     that gaps in the memory are seen as gaps). ``space_positions`` is "grid" (a token's row and
     column) or "rays" (half of a head's channel pairs for rows and columns turn with the
@@ -108,7 +110,7 @@ class TransformerConfig:
     eps: float = 1e-6
     memory_source: Literal["all", "context"] = "all"
     memory_stride: tuple[int, int, int] = (2, 2, 2)
-    relevance: Literal["pooled", "positionwise"] = "pooled"
+    relevance: Literal["pooled", "positionwise", "attended"] = "pooled"
     tokenizer_groups: int = 1
     projector: bool = True
     window: int = 5
@@ -129,6 +131,10 @@ class TransformerConfig:
         if self.camera not in get_args(Camera):
             accepted = ", ".join(get_args(Camera))
             raise ValueError(f"camera is {self.camera!r}; accepted: {accepted}")
+        if self.relevance == "attended" and self.memory_source != "context":
+            raise ValueError(
+                f"relevance 'attended' needs memory_source 'context', got {self.memory_source!r}"
+            )
         if self.value_positions == "rays" and self.space_positions != "rays":
             raise ValueError(
                 f"value_positions 'rays' needs space_positions 'rays', got {self.space_positions!r}"
@@ -311,7 +317,7 @@ DEFAULT = ModelConfig(
         # The grid is 6x10 tokens: pooled by 2x2, a memory token would cover a third of the
         # image's height. The less is pooled, the faster the loss falls (docs/training.md).
         memory_stride=(1, 1, 1),
-        relevance="positionwise",
+        relevance="attended",
         tokenizer_groups=8,
         projector=False,
         window=5,

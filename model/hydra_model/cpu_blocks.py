@@ -76,11 +76,15 @@ class CpuBlock:
         mod = self.block.modulations(time)
         y = self._enter(x, mod, self.block.camera_target, camera)
         query, key, value = self._project(y)
-        scores = self._relevance(query.view(y.shape), memory.relevance_key)
-        selected = att.select_memory(scores, min(self.config.top_k, memory.key.shape[1]))
+        shared = self.config.relevance == "attended"
+        if not shared:  # before the rotation, which is done in place
+            scores = self._relevance(query.view(y.shape), memory.relevance_key)
         turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
         value = self._place_values(value, by.value)
         query, key = (self._rotate(t, turn, y.dtype) for t in (query, key))
+        if shared:
+            scores = att.attended_share(query.view(y.shape), memory.key, self.config.num_heads)
+        selected = att.select_memory(scores, min(self.config.top_k, memory.key.shape[1]))
         index = self._rows(key, memory.key, selected)
         attended = att.attend(
             query, gather_rows(key, memory.key, index), gather_rows(value, memory.value, index),

@@ -62,7 +62,7 @@ def predict(model: Transformer, batch: int, frames: int, memory: int, dtype=torc
         ({"window": 5, "top_k": 5}, 2, 2, 4),
         ({"camera": "rays", "space_positions": "rays", "memory_stride": (2, 1, 1)}, 2, 6, 8),
         ({"camera": "sweep", "space_positions": "rays", "memory_stride": (1, 1, 1),
-          "tokenizer_groups": 3, "value_positions": "rays"}, 2, 6, 8),
+          "tokenizer_groups": 3, "value_positions": "rays", "relevance": "attended"}, 2, 6, 8),
     ],
     ids=["default", "pooled", "text", "less than a window", "rays", "values"],
 )
