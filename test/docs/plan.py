@@ -244,6 +244,7 @@ NOT_RUN = {
     ),
     r"python benchmarks/full_size\.py|bash benchmarks/gpu_campaign\.sh .*": Reason(_GPU),
     r"python -m benchmarks\.(revisit|drift) .*": Reason(_LONG, ("benchmarks/test_revisit.py",)),
+    r"python -m benchmarks\.node_start": Reason(_LONG, ("system/test_realtime.py",)),
     r"python -m benchmarks\.fp8( .*)?": Reason(_GPU, ("model/fast/test_kernels.py",)),
     r"python benchmarks/page_latency\.py .*": Reason(
         "needs a browser and an idle machine", ("system/test_web_page.py",)
