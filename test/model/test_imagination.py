@@ -17,12 +17,13 @@ LEVELS = 2
 
 @pytest.fixture(scope="module", params=["context", "all"])
 def folder(request, tmp_path_factory):
-    """A model of either published form."""
-    form = dataclasses.replace(
-        small_models.CONFIG.transformer,
-        memory_source=request.param,
-        time_positions={"context": "time", "all": "slot"}[request.param],
-    )
+    """A model in the form of the default weights, or of the released ones."""
+    form = small_models.CONFIG.transformer
+    if request.param == "all":
+        form = dataclasses.replace(
+            form, memory_source="all", relevance="positionwise", camera="rays",
+            time_positions="slot", space_positions="grid", value_positions="none",
+        )  # fmt: skip
     folder = tmp_path_factory.mktemp("model")
     small_models.write_model(folder, transformer=form)
     return folder

@@ -114,9 +114,11 @@ def test_keys_of_the_released_model_are_the_published_number() -> None:
 
 def test_the_released_form_is_refused(small_config) -> None:
     config = dataclasses.replace(
-        small_config, transformer=dataclasses.replace(small_config.transformer,
-                                                      memory_source="all")
-    )  # fmt: skip
+        small_config,
+        transformer=dataclasses.replace(
+            small_config.transformer, memory_source="all", relevance="positionwise"
+        ),
+    )
     transformer = untrained_model(config).transformer
     with pytest.raises(ValueError, match='memory_source "context"'):
         attend_to_everything(transformer)
