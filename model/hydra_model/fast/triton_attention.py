@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 @triton.jit
-def _absorb(query, key, value, seen, scale, best, total, out, PRECISION: tl.constexpr):
+def absorb(query, key, value, seen, scale, best, total, out, PRECISION: tl.constexpr):
     """Take a tile of keys and values into the running softmax."""
     score = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scale
     score = tl.where(seen[None, :], score, -float("inf"))
@@ -63,7 +63,7 @@ def _attend(
         source = (first + start + lane)[:, None]
         k = tl.load(keys + source * key_row, mask=seen[:, None], other=0.0)
         v = tl.load(values + source * value_row, mask=seen[:, None], other=0.0)
-        best, total, result = _absorb(own, k, v, seen, scale, best, total, result, PRECISION)
+        best, total, result = absorb(own, k, v, seen, scale, best, total, result, PRECISION)
 
     keys = memory_key + batch * memory_key_batch + head * CHANNELS + channel[None, :]
     values = memory_value + batch * memory_value_batch + head * CHANNELS + channel[None, :]
@@ -75,7 +75,7 @@ def _attend(
         source = (memory * memory_tokens + index % memory_tokens)[:, None]
         k = tl.load(keys + source * memory_key_row, mask=seen[:, None], other=0.0)
         v = tl.load(values + source * memory_value_row, mask=seen[:, None], other=0.0)
-        best, total, result = _absorb(own, k, v, seen, scale, best, total, result, PRECISION)
+        best, total, result = absorb(own, k, v, seen, scale, best, total, result, PRECISION)
 
     result = result / total[:, None]
     tl.store(out + place, result.to(out.dtype.element_ty), mask=row[:, None] < tokens)

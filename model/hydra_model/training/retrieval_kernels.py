@@ -22,6 +22,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hydra_model.fast.triton_attention import absorb
+
 TILE = 64  # tokens of a tile; a frame of the default model has 60
 
 
@@ -32,6 +34,17 @@ def _rows(first, start, tokens, heads, head, TILE: tl.constexpr, CHANNELS: tl.co
     there = row < tokens
     place = (first * tokens + row).to(tl.int64)[:, None] * (heads * CHANNELS)
     return place + head * CHANNELS + tl.arange(0, CHANNELS)[None, :], there, row
+
+
+@triton.jit
+def _keys(
+    key, value, source, start, tokens, heads, head, TILE: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """Load a tile of a frame's keys and values; also return which of its rows there are."""
+    place, there, _ = _rows(source, start, tokens, heads, head, TILE, CHANNELS)
+    k = tl.load(key + place, mask=there[:, None], other=0.0)
+    v = tl.load(value + place, mask=there[:, None], other=0.0)
+    return k, v, there
 
 
 @triton.jit
@@ -49,19 +62,8 @@ def _forward(
     for number in range(seen_frames):
         source = batch * key_frames + tl.load(index + frame * seen_frames + number).to(tl.int32)
         for start in range(0, tokens, TILE):
-            at, known, _ = _rows(source, start, tokens, heads, head, TILE, CHANNELS)
-            k = tl.load(key + at, mask=known[:, None], other=0.0)
-            v = tl.load(value + at, mask=known[:, None], other=0.0)
-            score = tl.dot(own, tl.trans(k), input_precision=PRECISION) * scale
-            score = tl.where(known[None, :], score, -float("inf"))
-            higher = tl.maximum(best, tl.max(score, 1))
-            part = tl.exp2(score - higher[:, None])
-            fade = tl.exp2(best - higher)
-            total = total * fade + tl.sum(part, 1)
-            result = tl.dot(
-                part.to(v.dtype), v, result * fade[:, None], input_precision=PRECISION
-            )
-            best = higher
+            k, v, known = _keys(key, value, source, start, tokens, heads, head, TILE, CHANNELS)
+            best, total, result = absorb(own, k, v, known, scale, best, total, result, PRECISION)
     result = result / total[:, None]
     tl.store(out + place, result.to(out.dtype.element_ty), mask=there[:, None])
     tl.store(weight + unit * tokens + row, best + tl.log2(total), mask=there)
@@ -86,9 +88,7 @@ def _backward_query(
     for number in range(seen_frames):
         source = batch * key_frames + tl.load(index + frame * seen_frames + number).to(tl.int32)
         for start in range(0, tokens, TILE):
-            at, known, _ = _rows(source, start, tokens, heads, head, TILE, CHANNELS)
-            k = tl.load(key + at, mask=known[:, None], other=0.0)
-            v = tl.load(value + at, mask=known[:, None], other=0.0)
+            k, v, known = _keys(key, value, source, start, tokens, heads, head, TILE, CHANNELS)
             score = tl.dot(own, tl.trans(k), input_precision=PRECISION) * scale
             part = tl.where(known[None, :], tl.exp2(score - norm[:, None]), 0.0)
             slope = tl.dot(outer, tl.trans(v), input_precision=PRECISION)
