@@ -4,10 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
-from hydra_model.procedural import render, sample_worlds
-from hydra_model.procedural.cores import render_core, render_pieces
 from hydra_model.video import write_video
 from hydra_ros.starting_world import ContextFormat, check_size, find_clip, starting_world
 
@@ -50,20 +47,6 @@ def test_a_procedural_world_is_made_of_its_seed():
     assert first.poses.shape == (17, 4, 4)
     assert first.seed == 5
     np.testing.assert_array_equal(first.frames, again.frames)
-
-
-@pytest.mark.parametrize("style", ["plain", "rich"])
-@pytest.mark.parametrize(("height", "width", "worlds"), [(96, 160, 4), (24, 40, 12)])
-def test_what_is_left_out_of_a_picture_would_not_change_it(style, height, width, worlds):
-    drawn = sample_worlds(range(worlds), style=style)
-    times = torch.linspace(-5, 3, 5, dtype=torch.float64)
-    poses = drawn.trajectories.poses(times)
-    pieces, whole = (
-        render(drawn.scenes, poses, times, height, width, FORM.fov_x, with_depth=True, core=core)
-        for core in (render_pieces, render_core)
-    )
-    for ours, all_of_it in zip(pieces, whole, strict=True):
-        assert torch.equal(ours, all_of_it)
 
 
 def test_a_clip_is_fitted_to_the_model_and_keeps_the_world_of_its_cameras(clips):
