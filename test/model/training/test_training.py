@@ -13,9 +13,10 @@ from hydra_model.checkpoints import load_config, save_model_folder
 from hydra_model.conditioning import condition
 from hydra_model.config import DEFAULT
 from hydra_model.memory import Latents, MemoryBank, Segment
-from hydra_model.procedural import sample_worlds
+from hydra_model.procedural import Worlds, sample_worlds
 from hydra_model.rays import camera_channels
 from hydra_model.training import flow
+from hydra_model.training import transformer as transformer_training
 from hydra_model.training.__main__ import main
 from hydra_model.training.autoencoder import AutoencoderTraining
 from hydra_model.training.data import Batch, WorldStream, latent_subjects, procedural_batch
@@ -30,6 +31,7 @@ from hydra_model.training.transformer import (
     batch_loss,
     initialise,
     optimizers,
+    train_transformer,
     widened,
 )
 from hydra_model.transformer import Transformer
@@ -287,6 +289,24 @@ def test_a_procedural_run_in_legs_equals_an_unbroken_one(tmp_path: Path) -> None
             assert whole.read_bytes() == pieces.read_bytes(), (model, file)
     assert load_config(tmp_path / "whole" / "few-step").sampler.steps == 2
     assert len(list((tmp_path / "whole" / "samples").glob("*.mp4"))) == 1
+
+
+def test_a_run_begins_with_the_worlds_of_its_first_step(monkeypatch, tmp_path: Path) -> None:
+    met: list[int] = []
+
+    class Stream(WorldStream):
+        def worlds(self, step: int) -> Worlds:
+            met.append(step)
+            return super().worlds(step)
+
+    monkeypatch.setattr(transformer_training, "WorldStream", Stream)
+    train_transformer(
+        SHORT, TransformerTraining(worlds=1, draws=1, first_step=70),
+        Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32),
+        Process(0, 1, torch.device("cpu")), folder=tmp_path, seconds=600, total_seconds=600,
+        total_steps=2, compiled=False,
+    )  # fmt: skip
+    assert met == [70, 71]
 
 
 def test_a_run_begins_with_given_weights(tmp_path: Path) -> None:
