@@ -86,6 +86,7 @@ class Transformer(nn.Module):
         context_times: Tensor,
         target_times: Tensor,
         text: Tensor | None = None,
+        features: list[Tensor] | None = None,
     ) -> Conditioning:
         """Do once what every sampling step of a chunk shares.
 
@@ -93,7 +94,8 @@ class Transformer(nn.Module):
         ``[B, T, 1 or N, channels]`` from ``hydra_model.rays.camera_conditioning``, best in
         float32 (the blocks get them in the latents' type); times are in latent-frame units since
         the first target frame (ignored by "slot" positions); ``text [B, L, text_dim]`` are prompt
-        embeddings, needed when ``text_dim`` is not 0.
+        embeddings, needed when ``text_dim`` is not 0. ``features``, when given, receives what each
+        block makes of the context, ``[B, Tc, h, w, C]`` (the "context" form alone has it).
         """
         config = self.config
         if (text is None) != (config.text_dim == 0):
@@ -123,6 +125,8 @@ class Transformer(nn.Module):
         for block in self.layers:
             x, memory = block.context(x, projected, embedded, camera, by, memory_by)
             memories.append(memory)
+            if features is not None:
+                features.append(x)
         target_by, _ = self.rotations(target_times, x.shape[2:4], target_camera)
         return replace(conditioning, memories=tuple(memories), target_by=target_by)
 

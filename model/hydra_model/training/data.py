@@ -11,18 +11,28 @@ from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
+from hydra_model.evaluation.events import minimum_pixels
 from hydra_model.procedural import Worlds, render_worlds, sample_worlds
 from hydra_model.procedural.cores import CompiledCore, Core
+from hydra_model.procedural.motion import MAX_SUBJECTS
 from hydra_model.rays import camera_conditioning, previous_in_clip
 from hydra_model.training.distributed import Process
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
+from hydra_model.training.whereabouts import (
+    Forecast,
+    come_back,
+    count_pixels,
+    over_latent_frames,
+    places,
+)
 
 
 @dataclass(frozen=True)
 class Batch:
     """Latents ``[B, C, T, h, w]``, camera channels ``[B, T, N, c]`` and times ``[T]``.
 
-    ``subject [B, 1, Tt, h, w]`` is 1 where a latent position of the target shows a subject.
+    ``subject [B, 1, Tt, h, w]`` is 1 where a latent position of the target shows a subject,
+    ``returned`` in the same shape where one shows that had been out of sight for a second.
     Times are in latent-frame units since the first target frame.
     """
 
@@ -33,6 +43,8 @@ class Batch:
     context_times: Tensor
     target_times: Tensor
     subject: Tensor
+    returned: Tensor
+    forecast: Forecast
 
 
 class WorldStream:
@@ -94,15 +106,14 @@ def to_video(frames: Tensor) -> Tensor:
     return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
-def latent_subjects(ids: Tensor, stride: int) -> Tensor:
-    """Subject ids ``[B, T, H, W]`` to a latent mask ``[B, 1, k, h, w]``: any pixel, any frame.
+def latent_mask(present: Tensor) -> Tensor:
+    """Cells of video frames, bool ``[B, 1, T, h, w]``, to latent frames, float: any frame's.
 
     A latent frame covers its own video frame and the three before it.
     """
-    present = (ids > 0).float()[:, None]
-    present = F.pad(present, (0, 0, 0, 0, TEMPORAL_STRIDE - 1, 0))
-    pool = (TEMPORAL_STRIDE, stride, stride)
-    return F.max_pool3d(present, pool, stride=pool)
+    padded = F.pad(present.float(), (0, 0, 0, 0, TEMPORAL_STRIDE - 1, 0))
+    pool = (TEMPORAL_STRIDE, 1, 1)
+    return F.max_pool3d(padded, pool, stride=pool)
 
 
 @torch.no_grad()
@@ -149,6 +160,13 @@ def procedural_batch(
         aspect=height / width,
         fov_x=config.video.fov_x,
     )
+    counts = count_pixels(ids, MAX_SUBJECTS, stride)
+    back = come_back(
+        counts, on_device(context_frames + target_frames, device), len(target_frames),
+        least=minimum_pixels(height, width), shortest=config.video.fps,
+    )  # fmt: skip
+    shown = over_latent_frames(counts[:, :, :split], layout)
+    shown = shown.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows)).sum((-3, -1))
     context_camera, target_camera = camera.split(
         [layout.context_latents, layout.target_latents], dim=1
     )
@@ -159,7 +177,9 @@ def procedural_batch(
         target_camera=target_camera,
         context_times=_latent_times(layout.context_latent_frames(), device),
         target_times=_latent_times(layout.target_latent_frames(), device),
-        subject=latent_subjects(ids[:, split:], stride),
+        subject=latent_mask((counts[:, :, split:] > 0).any(1, keepdim=True)),
+        returned=latent_mask(back),
+        forecast=Forecast(shown, places(worlds, config.video.fps, inverse)),
     )
 
 

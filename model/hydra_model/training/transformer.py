@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from hydra_model.autoencoder import Autoencoder
 from hydra_model.blocks import Memory
 from hydra_model.config import ModelConfig
 from hydra_model.procedural.cores import Core
+from hydra_model.procedural.motion import PLAIN
 from hydra_model.rays import camera_channels
 from hydra_model.training import flow
 from hydra_model.training import state as run_state
@@ -26,6 +29,7 @@ from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
+from hydra_model.training.whereabouts import Forecaster
 from hydra_model.transformer import Conditioning, Transformer
 
 WARMUP = 50  # steps over which the learning rates rise
@@ -38,8 +42,10 @@ class TransformerTraining:
     ``worlds`` per process and step; ``draws`` noisy targets share each world's context;
     ``shift`` of the noise shares, and the ``blind_share`` of them that lie near 1, where all must
     come from memory (a sampler with few steps decides there); ``subject_weight`` is the loss
-    weight of latent positions that show a subject; ``context_noise`` is the largest deviation of
-    the noise added to every second context, so that the model stands its own errors.
+    weight of latent positions that show a subject, ``returned_weight`` of those that show one
+    which had been out of sight; ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss;
+    ``context_noise`` is the largest deviation of the noise added to every second context, so that
+    the model stands its own errors. ``plain_share`` of the steps are on "plain" worlds.
     ``matrix_rate`` is Muon's rate (the blocks' matrices), ``learning_rate`` AdamW's (everything
     else). The worlds begin with those of ``first_step``, so that a run from another's weights
     need not meet that one's.
@@ -53,6 +59,9 @@ class TransformerTraining:
     shift: float = 5.0
     blind_share: float = 0.3
     subject_weight: float = 8.0
+    returned_weight: float = 24.0
+    forecast_weight: float = 0.2
+    plain_share: float = 0.2
     context_noise: float = 0.1
     average_decay: float = 0.9993
     seed: int = 0
@@ -155,10 +164,22 @@ def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
     )
 
 
+class Losses(NamedTuple):
+    """What is optimised: the weighted loss and the forecast's. ``plain`` is without weights."""
+
+    weighted: Tensor
+    plain: Tensor
+    forecast: Tensor
+
+
 def batch_loss(
-    model: Transformer, batch: Batch, training: TransformerTraining, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return the weighted and the plain flow-matching loss of one batch."""
+    model: Transformer,
+    batch: Batch,
+    training: TransformerTraining,
+    generator: torch.Generator,
+    forecaster: Forecaster | None = None,
+) -> Losses:
+    """Return the flow-matching losses of one batch, and the forecaster's (0 without one)."""
     draws = training.draws
     device = batch.target.device
 
@@ -175,14 +196,24 @@ def batch_loss(
     )
     noise = normal(latents.shape)
     noisy = flow.mix(latents, noise, sigma)
-    weight = 1 + (training.subject_weight - 1) * batch.subject.repeat_interleave(draws, 0)
+    weight = 1 + (training.subject_weight - 1) * batch.subject
+    weight = torch.where(batch.returned > 0, training.returned_weight, weight)
+    features: list[Tensor] | None = None if forecaster is None else []
     with torch.autocast(device.type, torch.bfloat16):
         conditioning = model.prepare(
             context, batch.context_camera, batch.target_camera,
             context_times=batch.context_times, target_times=batch.target_times,
+            features=features,
         )  # fmt: skip
         prediction = model(noisy, sigma, repeat(conditioning, draws))
-    return flow.velocity_loss(prediction, latents, noise, weight)
+        if forecaster is None or features is None:
+            forecast = prediction.new_zeros(())
+        else:
+            forecast = forecaster.loss(features, batch.forecast)
+    weighted, plain = flow.velocity_loss(
+        prediction, latents, noise, weight.repeat_interleave(draws, 0)
+    )
+    return Losses(weighted, plain, forecast)
 
 
 def widened(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
@@ -237,14 +268,19 @@ def train_transformer(
     initialise(model)
     if begin is not None:
         model.load_state_dict(widened(begin, model))
-    parameters = list(model.parameters())
-    rules = optimizers(model, training)
+    forecaster = Forecaster(config.transformer).to(device)
+    parameters = [*model.parameters(), *forecaster.parameters()]
+    rules = [
+        *optimizers(model, training),
+        torch.optim.AdamW(forecaster.parameters(), lr=training.learning_rate, betas=(0.9, 0.95)),
+    ]
     rates = [rule.param_groups[0]["lr"] for rule in rules]
     average = run_state.Average(model, training.average_decay)
     path = folder / "transformer.run"
     step, spent = 0, 0.0
     if (saved := run_state.load_run(path, device)) is not None:
         model.load_state_dict(saved["model"])
+        forecaster.load_state_dict(saved["forecaster"])
         for rule, values in zip(rules, saved["optimizers"], strict=True):
             rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
@@ -254,19 +290,23 @@ def train_transformer(
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
     generator = torch.Generator(device)
-    stream = WorldStream(training.worlds, process, style=config.world_style)
+    streams = {
+        style: WorldStream(training.worlds, process, style=style)
+        for style in (config.world_style, PLAIN)
+    }
 
     def save() -> None:
         run_state.save_run(
-            path, model=model.state_dict(), optimizers=[rule.state_dict() for rule in rules],
-            average=average.state_dict(), step=step, spent=spent,
+            path, model=model.state_dict(), forecaster=forecaster.state_dict(),
+            optimizers=[rule.state_dict() for rule in rules], average=average.state_dict(),
+            step=step, spent=spent,
         )  # fmt: skip
         if on_save is not None:
             on_save(average.weights, step)
 
     began = last = saved_at = time.monotonic()
     first = step
-    totals = torch.zeros(2, device=device)
+    totals = torch.zeros(len(Losses._fields), device=device)
     elapsed = 0.0
     # In steps: a clock would count compiling, and runs of one plan would begin differently.
     warmup = WARMUP if total_steps is None else max(1, min(WARMUP, total_steps // 20))
@@ -288,13 +328,18 @@ def train_transformer(
         layout = draw_layout(number, training.seed, chunk, config.video.fps)
         if use_compiled is not None:
             use_compiled(layout.context_latents == chunk)
-        worlds = stream.worlds(number)
+        # Every so many steps, so that no block of drawn worlds is left half used.
+        plain_steps = math.floor(number * training.plain_share)
+        if math.floor((number + 1) * training.plain_share) > plain_steps:
+            worlds = streams[PLAIN].worlds(plain_steps)
+        else:
+            worlds = streams[config.world_style].worlds(number)
         batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
         generator.manual_seed(number * process.ranks + process.rank)
-        loss, plain = batch_loss(model, batch, training, generator)
+        losses = batch_loss(model, batch, training, generator, forecaster)
         for rule in rules:
             rule.zero_grad(set_to_none=True)
-        loss.backward()
+        (losses.weighted + training.forecast_weight * losses.forecast).backward()
         average_gradients(parameters, process)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for rule in rules:
@@ -303,14 +348,15 @@ def train_transformer(
         step += 1
         if step == first + 1:
             began = last = saved_at = time.monotonic()  # compiling is not training
-        totals += torch.stack((loss.detach(), plain))
+        totals += torch.stack(losses).detach()
         if process.leads and step % 50 == 0:
             now = time.monotonic()
-            weighted, unweighted = (totals / 50).tolist()
+            weighted, unweighted, forecast = (totals / 50).tolist()
             totals.zero_()
             numbers = {
                 "step": step, "seconds": round(spent + now - began, 1),
                 "loss": round(weighted, 4), "plain_loss": round(unweighted, 4),
+                "forecast": round(forecast, 4),
                 "worlds_per_second": round(50 * training.worlds * process.ranks / (now - last), 1),
                 "rate_scale": round(scale, 4),
             }  # fmt: skip

@@ -13,6 +13,7 @@ from hydra_model.sampler import schedule
 from hydra_model.training.data import Batch
 from hydra_model.training.few_step import FewStepTraining, distillation_loss, euler, levels
 from hydra_model.training.transformer import TransformerTraining, batch_loss, initialise, optimizers
+from hydra_model.training.whereabouts import Forecast
 from hydra_model.transformer import Conditioning, Transformer
 
 SMALL = dataclasses.replace(
@@ -21,6 +22,9 @@ SMALL = dataclasses.replace(
 )  # fmt: skip
 TRAINING = FewStepTraining(steps=2, substeps=4, draws=2, matrix_rate=2e-3, learning_rate=1e-3)
 SHIFT = 3.0
+
+
+NOTHING_SHOWN = Forecast(torch.zeros(2, 3, 4, 2, 3), torch.zeros(2, 3, 5, 3))
 
 
 def batch(target: torch.Tensor | None = None) -> Batch:
@@ -35,7 +39,7 @@ def batch(target: torch.Tensor | None = None) -> Batch:
     return Batch(
         context, context.flip(2) if target is None else target, normal(2, 4, 6, channels),
         normal(2, 4, 6, channels), torch.arange(4).double() - 4, torch.arange(4).double(),
-        torch.ones(2, 1, 4, 4, 6),
+        torch.ones(2, 1, 4, 4, 6), torch.zeros(2, 1, 4, 4, 6), NOTHING_SHOWN,
     )  # fmt: skip
 
 
@@ -50,9 +54,9 @@ def teacher() -> Transformer:
     first = batch()
     other = batch(-first.target)
     for step in range(80):
-        loss, _ = batch_loss(
+        loss = batch_loss(
             model, other if step % 2 else first, own, torch.Generator().manual_seed(step)
-        )
+        ).weighted
         for rule in rules:
             rule.zero_grad()
         loss.backward()

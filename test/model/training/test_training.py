@@ -19,7 +19,7 @@ from hydra_model.training import flow
 from hydra_model.training import transformer as transformer_training
 from hydra_model.training.__main__ import main
 from hydra_model.training.autoencoder import AutoencoderTraining
-from hydra_model.training.data import Batch, WorldStream, latent_subjects, procedural_batch
+from hydra_model.training.data import Batch, WorldStream, latent_mask, procedural_batch
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining
 from hydra_model.training.journal import Journal
@@ -34,6 +34,7 @@ from hydra_model.training.transformer import (
     train_transformer,
     widened,
 )
+from hydra_model.training.whereabouts import Forecast
 from hydra_model.transformer import Transformer
 from hydra_model.world import World
 
@@ -53,6 +54,9 @@ SHORT = dataclasses.replace(CONFIG, context_latents=8, chunk_latents=8)
 TRAINING = TransformerTraining(worlds=2, draws=2, matrix_rate=3e-3)
 
 
+NOTHING_SHOWN = Forecast(torch.zeros(2, 3, 4, 2, 3), torch.zeros(2, 3, 5, 3))
+
+
 def random_batch(seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
 
@@ -64,6 +68,7 @@ def random_batch(seed: int = 0) -> Batch:
     return Batch(
         context, context.flip(2), normal(2, 4, 6, channels), normal(2, 4, 6, channels),
         torch.arange(4).double() - 4, torch.arange(4).double(), torch.ones(2, 1, 4, 4, 6),
+        torch.zeros(2, 1, 4, 4, 6), NOTHING_SHOWN,
     )  # fmt: skip
 
 
@@ -71,7 +76,7 @@ def train(model: Transformer, rules: list, steps: range) -> list[float]:
     losses = []
     for step in steps:
         generator = torch.Generator().manual_seed(step)
-        loss, _ = batch_loss(model, random_batch(), TRAINING, generator)
+        loss = batch_loss(model, random_batch(), TRAINING, generator).weighted
         for rule in rules:
             rule.zero_grad()
         loss.backward()
@@ -121,6 +126,47 @@ def test_there_is_nothing_to_resume_at_first(tmp_path: Path) -> None:
     assert load_run(tmp_path / "run", torch.device("cpu")) is None
 
 
+def test_what_came_back_weighs_more() -> None:
+    torch.manual_seed(0)
+    model = Transformer(CONFIG.transformer)
+    initialise(model)
+    torch.nn.init.normal_(model.head.linear.weight, std=0.1)
+
+    def weighted(returned: torch.Tensor, weight: float) -> float:
+        training = dataclasses.replace(TRAINING, returned_weight=weight, subject_weight=1.0)
+        batch = dataclasses.replace(random_batch(), returned=returned)
+        losses = batch_loss(model, batch, training, torch.Generator().manual_seed(0))
+        return losses.weighted.item()
+
+    nowhere = torch.zeros(2, 1, 4, 4, 6)
+    there = nowhere.clone()
+    there[:, :, 3] = 1.0
+    assert weighted(nowhere, 9.0) == weighted(there, 1.0)
+    # Linear in the weight, once it is no longer brought to mean 1.
+    one, three, nine = ((1 + (w - 1) / 4) * weighted(there, w) for w in (1.0, 3.0, 9.0))
+    assert (nine - one) / (three - one) == pytest.approx(4, rel=1e-3)
+    assert three > one
+
+
+def test_some_steps_are_on_plain_worlds(monkeypatch, tmp_path: Path) -> None:
+    met: list[tuple[str, int]] = []
+
+    class Stream(WorldStream):
+        def worlds(self, step: int) -> Worlds:
+            met.append((self.style, step))
+            return super().worlds(step)
+
+    monkeypatch.setattr(transformer_training, "WorldStream", Stream)
+    train_transformer(
+        dataclasses.replace(SHORT, world_style="rich"),
+        TransformerTraining(worlds=1, draws=1, plain_share=0.5),
+        Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32),
+        Process(0, 1, torch.device("cpu")), folder=tmp_path, seconds=600, total_seconds=600,
+        total_steps=4, compiled=False,
+    )  # fmt: skip
+    assert met == [("rich", 0), ("plain", 0), ("rich", 2), ("plain", 1)]
+
+
 def test_the_velocity_leads_from_noise_to_the_sample() -> None:
     latents, noise = torch.randn(2, 3, 4, 5, 6), torch.randn(2, 3, 4, 5, 6)
     sigma = torch.tensor([0.7, 0.2])
@@ -158,10 +204,10 @@ def test_so_many_noise_shares_as_asked_for_hide_the_picture() -> None:
     assert blind[:2000].sum() == pytest.approx(500, abs=60)  # in random order
 
 
-def test_subject_masks_cover_the_frames_of_each_latent() -> None:
-    ids = torch.zeros(1, 9, 16, 16, dtype=torch.uint8)
-    ids[0, 5, 9, 3] = 2
-    mask = latent_subjects(ids, 8)
+def test_masks_cover_the_frames_of_each_latent() -> None:
+    present = torch.zeros(1, 1, 9, 2, 2, dtype=torch.bool)
+    present[0, 0, 5, 1, 0] = True
+    mask = latent_mask(present)
     assert mask.shape == (1, 1, 3, 2, 2)
     assert mask.nonzero().tolist() == [[0, 0, 2, 1, 0]]
 
@@ -301,7 +347,7 @@ def test_a_run_begins_with_the_worlds_of_its_first_step(monkeypatch, tmp_path: P
 
     monkeypatch.setattr(transformer_training, "WorldStream", Stream)
     train_transformer(
-        SHORT, TransformerTraining(worlds=1, draws=1, first_step=70),
+        SHORT, TransformerTraining(worlds=1, draws=1, first_step=70, plain_share=0.0),
         Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32),
         Process(0, 1, torch.device("cpu")), folder=tmp_path, seconds=600, total_seconds=600,
         total_steps=2, compiled=False,

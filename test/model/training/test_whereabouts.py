@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a batch knows of subjects beside the pictures, against pictures of real worlds."""
+
+import math
+
+import torch
+
+from hydra_model.config import DEFAULT
+from hydra_model.procedural import render, sample_worlds
+from hydra_model.procedural.motion import MAX_SUBJECTS
+from hydra_model.training.layouts import with_gaps
+from hydra_model.training.whereabouts import (
+    FORECAST_TIMES,
+    Forecast,
+    Forecaster,
+    come_back,
+    count_pixels,
+    over_latent_frames,
+    places,
+)
+
+FPS = 15.0
+
+
+def test_pixels_are_counted_by_subject_and_cell() -> None:
+    ids = torch.zeros(1, 2, 16, 24, dtype=torch.uint8)
+    ids[0, 1, 9:11, 3:6] = 2
+    counts = count_pixels(ids, 3, 8)
+    assert counts.shape == (1, 3, 2, 2, 3)
+    assert counts.nonzero().tolist() == [[0, 1, 1, 1, 0]]
+    assert counts.sum() == 6
+
+
+def test_a_subject_that_was_away_for_long_enough_comes_back_and_stays_so() -> None:
+    frames = torch.arange(10)
+    counts = torch.zeros(1, 4, 10, 1, 2, dtype=torch.int64)
+    counts[0, 0, [0, 1, 6, 7, 9], :, 0] = 20  # away from 2 to 5
+    counts[0, 1, [4, 7], :, 1] = 20  # away for two frames
+    counts[0, 2, [8, 9], :, 1] = 20  # never seen before
+    counts[0, 3, [1, 9], :, 1] = 5  # too few pixels
+    back = come_back(counts, frames, 5, least=12, shortest=3.0)
+    assert back.shape == (1, 1, 5, 1, 2)
+    assert back[0, 0, :, 0, 0].tolist() == [False, True, True, False, True]
+    assert not back[..., 1].any()
+
+
+def test_what_was_not_looked_at_was_out_of_sight() -> None:
+    frames = torch.tensor([-40, -39, 0, 1])
+    counts = torch.full((1, 1, 4, 1, 1), 20)
+    assert come_back(counts, frames, 2, least=12, shortest=15.0).all()
+    assert not come_back(counts, torch.arange(4), 2, least=12, shortest=15.0).any()
+
+
+def test_pixels_are_added_up_as_latent_frames_stand_for_them() -> None:
+    layout = with_gaps(((2, 7),), 2, 3)  # two runs that were cut from longer ones
+    frames = layout.context_frames()
+    counts = torch.tensor(frames).view(1, 1, -1, 1, 1)
+    added = over_latent_frames(counts, layout).flatten().tolist()
+    assert added == [sum(range(f - 3, f + 1)) for f in layout.context_latent_frames()]
+
+
+def test_subjects_are_where_their_places_say() -> None:
+    worlds = sample_worlds(range(12), style="rich")
+    times = torch.tensor(FORECAST_TIMES, dtype=torch.float64) + 1 / FPS
+    start = worlds.trajectories.poses(times[:1])[:, 0].double()
+    told = places(worlds, FPS, torch.linalg.inv(start))
+    # The camera stays where it stood at first: what is in its view is at the place told of.
+    width, fov = 160, math.radians(70)
+    focal = width / 2 / math.tan(fov / 2)
+    checked = 0
+    _, ids = render(
+        worlds.scenes, start[:, None].expand(-1, len(times), -1, -1), times, 96, width, fov
+    )
+    for world, subject, k in (ids.new_ones(12, MAX_SUBJECTS, len(times))).nonzero().tolist():
+        columns = (ids[world, k] == subject + 1).nonzero()[:, 1].double()
+        cosine, sine, log_distance = told[world, subject, k].double()
+        # Not where the edge of the picture or a wall hides a part of it.
+        if len(columns) < 60 or columns.min() == 0 or columns.max() == width - 1:
+            continue
+        column = width / 2 + focal * sine / cosine
+        half = focal * 0.6 / log_distance.exp()  # no subject is 1.2 m wide
+        assert columns.min() - half < column < columns.max() + half
+        checked += 1
+    assert checked > 10
+
+
+def test_forecasts_are_learned_and_asked_of_tokens_that_show_a_subject() -> None:
+    torch.manual_seed(0)
+    forecaster = Forecaster(DEFAULT.transformer)
+    assert forecaster.after == [4, 8]
+    features = [torch.randn(2, 4, 2, 3, DEFAULT.transformer.dim) for _ in range(12)]
+    shown = torch.zeros(2, 3, 4, 2, 3)
+    shown[:, 1, :2] = 30.0
+    wanted = Forecast(shown, torch.randn(2, 3, len(FORECAST_TIMES), 3))
+    rule = torch.optim.AdamW(forecaster.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        loss = forecaster.loss(features, wanted)
+        rule.zero_grad()
+        loss.backward()
+        rule.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+    # What is asked of other tokens, or of subjects that they do not show, changes nothing.
+    known = forecaster.loss(features, wanted)
+    wanted.places[:, [0, 2]] += 1
+    features[3][:, 2:] += 1
+    features[0] += 1
+    torch.testing.assert_close(forecaster.loss(features, wanted), known)
+    assert forecaster.loss(features, Forecast(torch.zeros_like(shown), wanted.places)) == 0
