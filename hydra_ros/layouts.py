@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,26 @@ VERSION = 1
 KEY = "hydra_ros_layout"
 
 
-def layout_file(name: str) -> Path:
-    """Return a layout: a path, or the name of one in ``config/``, after a look at its version.
+RVIZ, FOXGLOVE = "RViz 2", "Foxglove"
+ACCEPTED = f"accepted: a layout of {RVIZ}, or one that {FOXGLOVE} exported"
+
+
+def layout_file(name: str, program: str | None = None) -> Path:
+    """Return a layout: a path, or the name of one in ``config/``, after a look at what it is for.
 
     Raises:
-        ValueError: there is none, it is no layout, or one for another version of hydra_ros.
+        ValueError: there is none, it is no layout or another program's (where ``program`` is
+            given, any but that one's), or one for another version of hydra_ros.
     """
     given = Path(name).expanduser()
     path = share_folder("config", name) if given.name == name and not given.is_file() else given
     if not path.is_file():
         raise ValueError(f"there is no layout {name!r}; hydra_ros has hydra.rviz and foxglove.json")
-    version = layout_version(path)
+    found, version = identify(path)
+    if program not in (None, found):
+        raise ValueError(f"{path} is a layout of {found}; accepted here: one of {program}")
     if version not in (None, VERSION):
-        own = "foxglove.json" if path.suffix == ".json" else "hydra.rviz"
+        own = "hydra.rviz" if found == RVIZ else "foxglove.json"
         raise ValueError(
             f"{path} is a layout for version {version} of what hydra_ros publishes; this is "
             f"version {VERSION}: take {share_folder('config', own)} anew"
@@ -47,18 +55,43 @@ def layout_file(name: str) -> Path:
     return path.absolute()
 
 
-def layout_version(path: Path) -> Any:
-    """Return the version that a layout is for; None where it does not say.
+def identify(path: Path) -> tuple[str, Any]:
+    """Return the program that a layout is for, and its version, None where it does not say.
 
     Raises:
-        ValueError: the file is no layout of RViz or Foxglove.
+        ValueError: it is no layout of RViz 2 or Foxglove; says what it is instead.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            layout = json.loads(text)
-            return layout["globalVariables"].get(KEY) if layout["configById"] else None
-        layout = yaml.safe_load(text)
-        return layout.get(KEY) if layout["Visualization Manager"] else None
-    except (ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
-        raise ValueError(f"{path} is no layout of RViz or Foxglove") from None
+        layout = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        form = "JSON" if path.suffix == ".json" else "YAML"
+        problem = getattr(error, "problem", error)
+        raise ValueError(f"{path} is cut short or no {form} ({problem}); {ACCEPTED}") from None
+    layout = layout if isinstance(layout, dict) else {}
+    if layout.get("configById"):
+        return FOXGLOVE, (layout.get("globalVariables") or {}).get(KEY)
+    classes = set(_classes(layout.get("Visualization Manager")))
+    of_rviz_1 = sorted(name for name in classes if name.startswith("rviz/"))
+    if classes and not of_rviz_1:
+        return RVIZ, layout.get(KEY)
+    if of_rviz_1:
+        what = f"a layout of RViz 1, which came with ROS 1 (it has {of_rviz_1[0]})"
+    elif "savedProps" in layout:  # what became configById
+        what = "a layout of Webviz or of an early Foxglove Studio"
+    elif {"version", "content"} <= layout.keys():
+        what = "a layout that a program made with the Foxglove SDK"
+    else:
+        what = f"no layout of {RVIZ} or {FOXGLOVE}"
+    raise ValueError(f"{path} is {what}; {ACCEPTED}")
+
+
+def _classes(part: Any) -> Iterator[str]:
+    """Yield the classes of displays, tools and views in a layout of RViz, groups included."""
+    if isinstance(part, dict):
+        if isinstance(part.get("Class"), str) and part["Class"]:
+            yield part["Class"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from _classes(each)

@@ -20,7 +20,7 @@ from launch_ros.actions import Node
 
 from hydra_ros.environment import share_folder
 from hydra_ros.launch_end import end_all
-from hydra_ros.layouts import layout_file
+from hydra_ros.layouts import RVIZ, layout_file
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 # Argument, default, description, what is accepted (None: anything).
@@ -66,7 +66,7 @@ def start_all(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         of_teleop = {"namespace": namespace, "input": value("drive")}
         entities.append(include("teleop.launch.py", of_teleop))
     if value("rviz") == "true":
-        layout = layout_file(value("rviz_config"))
+        layout = layout_file(value("rviz_config"), RVIZ)
         world_frame = f"{namespace}/map" if namespace else "map"
         entities.append(
             Node(

@@ -15,14 +15,14 @@ _COLOURS = {"ok": "\033[32m", "warn": "\033[33m", "fail": "\033[31m"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout", type=Path, metavar="FILE",
-        help="check only whether this layout of RViz or Foxglove is of this version",
+        help="check only whether this layout is one of RViz 2 or Foxglove, and of this version",
     )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a line per check; 0 when the simulator can run, 1 otherwise.
 
-    With ``--layout``: 0 when it fits or does not say what it is for, 2 otherwise.
+    With ``--layout``: 0 when it fits or does not say for what version it is, 2 otherwise.
     """
     if options.layout:
         return _check_layout(options.layout)
@@ -46,11 +46,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_layout(path: Path) -> int:
-    from hydra_ros.layouts import VERSION, layout_file, layout_version
+    from hydra_ros.layouts import VERSION, identify, layout_file
 
-    version = layout_version(layout_file(str(path)))
+    program, version = identify(layout_file(str(path)))
     if version is None:
-        print(f"{path} does not say what version it is for; this one is {VERSION}.")
+        print(f"{path} is for {program}; it does not say for what version: this one is {VERSION}.")
     else:
-        print(f"{path} is of this version ({VERSION}).")
+        print(f"{path} is for {program}, and of this version ({VERSION}).")
     return 0

@@ -120,8 +120,77 @@ def test_a_parameter_file_is_a_path_or_one_of_ours(tmp_path):
 
 def test_the_version_of_the_layouts_stands_for_what_they_show():
     assert OF_VERSION[layouts.VERSION] == layouts.SHOWN
-    for name in ("hydra.rviz", "foxglove.json"):
-        assert layouts.layout_version(ROOT / "config" / name) == layouts.VERSION
+    config = ROOT / "config"
+    assert layouts.identify(config / "hydra.rviz") == (layouts.RVIZ, layouts.VERSION)
+    assert layouts.identify(config / "foxglove.json") == (layouts.FOXGLOVE, layouts.VERSION)
+
+
+# As other programs write them.
+RVIZ_1 = """
+Panels:
+  - Class: rviz/Displays
+    Name: Displays
+Visualization Manager:
+  Class: ""
+  Displays:
+    - Class: rviz/Image
+      Image Topic: /camera/image_raw
+      Name: Image
+      Transport Hint: raw
+  Tools:
+    - Class: rviz/MoveCamera
+  Views:
+    Current:
+      Class: rviz/Orbit
+"""
+WEBVIZ = """
+{"layout": "ImageViewPanel!a",
+ "savedProps": {"ImageViewPanel!a": {"cameraTopic": "/camera/image_raw"}},
+ "globalVariables": {}, "linkedGlobalVariables": [], "version": 19}
+"""
+FOXGLOVE_SDK = """
+{"version": 1, "variables": {"hydra_ros_layout": 1},
+ "content": {"type": "panel", "panelType": "Image", "config": {}, "version": 1}}
+"""
+OURS = {name: (ROOT / "config" / name).read_text() for name in ("hydra.rviz", "foxglove.json")}
+
+
+@pytest.mark.parametrize(
+    "name, text, what",
+    [
+        ("mine.rviz", RVIZ_1, "a layout of RViz 1, which came with ROS 1 (it has rviz/Image)"),
+        ("mine.json", WEBVIZ, "a layout of Webviz or of an early Foxglove Studio"),
+        ("mine.json", FOXGLOVE_SDK, "a layout that a program made with the Foxglove SDK"),
+        ("mine.json", OURS["foxglove.json"][:900], "cut short or no JSON (Expecting"),
+        ("mine.rviz", OURS["hydra.rviz"][:900] + '"', "cut short or no YAML ("),
+        ("mine.json", OURS["hydra.rviz"], "cut short or no JSON (Expecting value: line 1"),
+        ("mine.rviz", OURS["hydra.rviz"][:300], "no layout of RViz 2 or Foxglove"),
+        ("mine.rviz", "", "no layout of RViz 2 or Foxglove"),
+        ("mine.rviz", "an ordinary text", "no layout of RViz 2 or Foxglove"),
+        ("mine.json", "[1, 2]", "no layout of RViz 2 or Foxglove"),
+        ("mine.rviz", "\x89PNG\x1a\0", "cut short or no YAML ("),
+    ],
+)
+def test_what_is_no_layout_is_named_with_what_is_accepted(name, text, what, tmp_path):
+    path = tmp_path / name
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=re.escape(f"{path} is {what}")) as raised:
+        layouts.layout_file(str(path))
+    assert str(raised.value).endswith("accepted: a layout of RViz 2, or one that Foxglove exported")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_layout_that_rviz_2_saved_is_accepted_whatever_it_shows(tmp_path):
+    path = tmp_path / "mine.rviz"
+    path.write_text(RVIZ_1.replace("rviz/", "rviz_default_plugins/"))
+    assert layouts.layout_file(str(path), layouts.RVIZ) == path
+
+
+def test_a_layout_of_foxglove_is_not_given_to_rviz(tmp_path):
+    path = tmp_path / "mine.rviz"  # JSON is YAML, too
+    path.write_text(OURS["foxglove.json"])
+    with pytest.raises(ValueError, match=r"mine.rviz is a layout of Foxglove; .*one of RViz 2$"):
+        layouts.layout_file(str(path), layouts.RVIZ)
 
 
 def test_rviz_shows_topics_that_are_published_with_displays_that_take_them():

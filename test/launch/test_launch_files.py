@@ -152,7 +152,7 @@ def test_the_demo_starts_what_is_asked_for(given, count):
     assert len(load("demo").start_all(context_of("demo", **given))) == count
 
 
-def test_rviz_takes_a_layout_of_ones_own_unless_it_is_for_another_version(tmp_path):
+def test_rviz_takes_a_layout_of_ones_own_unless_it_is_for_another_version_or_program(tmp_path):
     mine = tmp_path / "mine.rviz"
     text = share_folder("config", "hydra.rviz").read_text()
     mine.write_text(text)
@@ -164,3 +164,8 @@ def test_rviz_takes_a_layout_of_ones_own_unless_it_is_for_another_version(tmp_pa
     mine.write_text(text.replace("hydra_ros_layout: 1", "hydra_ros_layout: 2"))
     with pytest.raises(ValueError, match=r"mine.rviz is a layout for version 2"):
         load("demo").start_all(context_of("demo", **given))
+    mine.write_text(text.replace("rviz_default_plugins/", "rviz/"))
+    with pytest.raises(ValueError, match=r"mine.rviz is a layout of RViz 1, "):
+        load("demo").start_all(context_of("demo", **given))
+    with pytest.raises(ValueError, match=r"foxglove.json is a layout of Foxglove; "):
+        load("demo").start_all(context_of("demo", **{**given, "rviz_config": "foxglove.json"}))
