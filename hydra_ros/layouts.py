@@ -66,11 +66,12 @@ def identify(path: Path) -> tuple[str, Any]:
         layout = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         form = "JSON" if path.suffix == ".json" else "YAML"
-        problem = getattr(error, "problem", error)
+        problem = " ".join(str(getattr(error, "problem", error)).split())
         raise ValueError(f"{path} is cut short or no {form} ({problem}); {ACCEPTED}") from None
     layout = layout if isinstance(layout, dict) else {}
     if layout.get("configById"):
-        return FOXGLOVE, (layout.get("globalVariables") or {}).get(KEY)
+        variables = layout.get("globalVariables")
+        return FOXGLOVE, variables.get(KEY) if isinstance(variables, dict) else None
     classes = set(_classes(layout.get("Visualization Manager")))
     of_rviz_1 = sorted(name for name in classes if name.startswith("rviz/"))
     if classes and not of_rviz_1:

@@ -168,6 +168,7 @@ OURS = {name: (ROOT / "config" / name).read_text() for name in ("hydra.rviz", "f
         ("mine.rviz", "", "no layout of RViz 2 or Foxglove"),
         ("mine.rviz", "an ordinary text", "no layout of RViz 2 or Foxglove"),
         ("mine.json", "[1, 2]", "no layout of RViz 2 or Foxglove"),
+        ("mine.rviz", "\0", "cut short or no YAML ("),
         ("mine.rviz", "\x89PNG\x1a\0", "cut short or no YAML ("),
     ],
 )
