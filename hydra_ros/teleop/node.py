@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import numpy as np
 import rclpy
@@ -177,7 +178,7 @@ def drive_by_keys(
 def status_line(teleop: Teleop) -> str:
     """Return the line below the help: limits, velocity, and whether a simulator listens."""
     numbers = " ".join(f"{value + 0.0:+.2f}" for value in teleop.velocity)
-    listens = "" if teleop.listeners else "  (no simulator listens)"
+    listens = "" if teleop.listeners else "  no listener"  # this fits into 80 columns
     return (
         f"speed {teleop.linear_speed:.2f} m/s {teleop.angular_speed:.2f} rad/s  "
         f"now {numbers}{listens}"
@@ -247,8 +248,11 @@ def main(args: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     except NoTerminal as error:
-        with suppress(OSError):  # stderr may have gone with the terminal
+        try:
             print(f"hydra_teleop: {error}", file=sys.stderr, flush=True)
+        except OSError:  # stderr has gone with the terminal
+            # What it still holds would fail again at the end, and make Python's exit code 120.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         return NO_TERMINAL
     except (
         InvalidParameterTypeException,

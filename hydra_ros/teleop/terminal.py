@@ -98,5 +98,8 @@ class Terminal:
             return
         self._status = text
         # A line that wraps could not be written over.
-        columns = os.get_terminal_size(self._out).columns or COLUMNS
+        try:
+            columns = os.get_terminal_size(self._out).columns or COLUMNS
+        except OSError:
+            raise NoTerminal("the terminal was closed") from None
         self.write(f"{text}\n" if self._plain else f"\r{text[: columns - 1]}\x1b[K")

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from system.simulator import Client, SimulatorProcess
 
 import small_models
@@ -41,3 +44,29 @@ def model_parameters(tmp_path_factory) -> dict[str, Any]:
     model = tmp_path_factory.mktemp("small_model")
     small_models.write_model(model, context_latents=20, chunk_latents=20)
     return {"model": model, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def listener():
+    """A node that keeps what arrives on topics of any namespace."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("listener", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+
+    def spin() -> None:
+        with suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+
+    def listen(kind: type, topic: str) -> list:
+        received: list = []
+        node.create_subscription(kind, topic, received.append, 100)
+        return received
+
+    yield SimpleNamespace(listen=listen, node=node)
+    rclpy.shutdown(context=context)
+    thread.join(10)

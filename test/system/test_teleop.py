@@ -2,133 +2,24 @@
 """``hydra_teleop`` in a process of its own: typed at through a pseudo-terminal, heard over DDS."""
 
 import contextlib
-import fcntl
-import os
-import pty
-import select
 import signal
-import struct
 import subprocess
-import sys
 import termios
-import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import rclpy
 from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from sensor_msgs.msg import Joy
 from system.simulator import wait_until
-
-COMMAND = [sys.executable, "-m", "hydra_ros.teleop.node", "--ros-args"]
-
-
-class Typist:
-    """A terminal with teleop in it, and what it shows."""
-
-    def __init__(
-        self, namespace: str, *, stdin_is_terminal: bool = True, term: str = "xterm", **parameters
-    ) -> None:
-        self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.slave = slave
-        self.before = termios.tcgetattr(slave)
-        arguments = ["-r", f"__ns:={namespace}"]
-        for name, value in parameters.items():
-            arguments += ["-p", f"{name}:={value}"]
-
-        def take_terminal() -> None:
-            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            stdin=slave if stdin_is_terminal else subprocess.DEVNULL,
-            stdout=slave,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=take_terminal,
-            env={**os.environ, "TERM": term},
-        )
-        self.screen = b""
-        self._closing = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._master, keys)
-
-    def hold(self, key: bytes, until, what: str) -> None:
-        """Repeat a key as a terminal does until a condition holds."""
-
-        def done() -> bool:
-            self.type(key)
-            time.sleep(0.03)
-            return until()
-
-        wait_until(done, what)
-
-    def close(self) -> None:
-        """Close the terminal under the process."""
-        self._closing = True
-        self._reader.join(5)
-        os.close(self.slave)
-        os.close(self._master)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(10)
-        self._closing = True
-        self._reader.join(5)
-        for descriptor in (self._master, self.slave):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):
-            while not self._closing:
-                # No read may be under way when the terminal is closed: it would keep it open.
-                if select.select([self._master], [], [], 0.05)[0]:
-                    self.screen += os.read(self._master, 4096)
-
-
-@pytest.fixture(scope="module")
-def listener():
-    """What arrives on the command topics of every namespace used here."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("listener", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-
-    def listen(kind: type, topic: str) -> list:
-        received: list = []
-        node.create_subscription(kind, topic, received.append, 100)
-        return received
-
-    yield SimpleNamespace(listen=listen, node=node)
-    rclpy.shutdown(context=context)
-    thread.join(10)
+from system.typist import TELEOP, teleop_command, typing_at
 
 
 @contextlib.contextmanager
-def teleop(namespace: str, **options):
-    typist = Typist(namespace, **options)
-    try:
-        wait_until(lambda: b"now" in typist.screen or typist.process.poll() is not None, "screen")
+def teleop(namespace: str, *, stdin_is_terminal: bool = True, term: str = "xterm", **parameters):
+    command = teleop_command(namespace, **parameters)
+    with typing_at(command, stdin_is_terminal=stdin_is_terminal, term=term) as typist:
         yield typist
-    finally:
-        typist.end()
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +104,7 @@ def test_a_terminal_without_colours_gets_lines_and_no_control_sequences():
     with teleop("/plain", term="dumb") as typist:
         typist.type(b"+")
         wait_until(lambda: b"speed 0.62 m/s" in typist.screen, "line")
+        assert b"+0.00  no listener\r\n" in typist.screen
         typist.type(b"q")
         assert typist.process.wait(20) == 0
         assert b"\x1b" not in typist.screen
@@ -226,7 +118,7 @@ def test_a_terminal_that_closes_ends_it_with_3():
 
 def test_without_a_terminal_it_is_one_line_and_exit_code_3():
     done = subprocess.run(
-        COMMAND, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True
+        TELEOP, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True
     )
     assert done.returncode == 3
     (line,) = done.stderr.splitlines()
@@ -235,7 +127,7 @@ def test_without_a_terminal_it_is_one_line_and_exit_code_3():
 
 def test_a_wrong_parameter_is_one_line_and_exit_code_2():
     done = subprocess.run(
-        [*COMMAND, "-p", "output:=sideways"],
+        [*TELEOP, "-p", "output:=sideways"],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -249,7 +141,7 @@ def test_a_joystick_gives_poses_and_is_stopped_when_it_falls_silent(listener):
     poses = listener.listen(PoseStamped, "/stick/pose_cmd")
     publisher = listener.node.create_publisher(Joy, "/stick/joy", 10)
     arguments = ["-r", "__ns:=/stick", "-p", "input:=joystick", "-p", "output:=pose"]
-    process = subprocess.Popen([*COMMAND, *arguments], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([*TELEOP, *arguments], stdin=subprocess.DEVNULL)
     message = Joy(axes=[0.0, 1.0, 0.0, 0.0, 0.0], buttons=[0, 0, 0, 0, 1])
     try:
 
