@@ -249,7 +249,9 @@ NOT_RUN = {
     r"python benchmarks/page_latency\.py .*": Reason(
         "needs a browser and an idle machine", ("system/test_web_page.py",)
     ),
-    r"ssh .*": Reason("needs another machine"),
+    r"ssh .*": Reason(
+        "has a test of its own where an SSH server is installed", ("system/test_ssh.py",)
+    ),
 }
 
 
