@@ -3,8 +3,8 @@
 
 PyTorch and its libraries take ten seconds of a core to import, which each documented command
 would pay again. Run as a program it reads lines of JSON, and forks for each: the child runs the
-entry point with the arguments, as the installed script does, or a Python file, in a session of
-its own.
+entry point with the arguments, as the installed script does, a Python file or module, or another
+program, in a session of its own.
 """
 
 from __future__ import annotations
@@ -136,10 +136,15 @@ def serve() -> list[str]:
 
 if __name__ == "__main__":
     sys.argv = serve()
-    if sys.argv[0] == "python":
+    if sys.argv[:2] == ["python", "-m"]:
+        sys.argv = sys.argv[2:]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    elif sys.argv[0] == "python":
         sys.argv = sys.argv[1:]
         sys.path.insert(0, str(Path(sys.argv[0]).absolute().parent))
         runpy.run_path(sys.argv[0], run_name="__main__")
-    else:
-        (program,) = metadata.entry_points(group="console_scripts", name=sys.argv[0])
+    elif programs := metadata.entry_points(group="console_scripts", name=sys.argv[0]):
+        (program,) = programs
         sys.exit(program.load()())
+    else:
+        os.execvp(sys.argv[0], sys.argv)

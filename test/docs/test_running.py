@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documented commands that can be run here really run, in a folder like a user's."""
 
+import dataclasses
 import os
 import pty
 import re
@@ -12,8 +13,11 @@ import time
 from pathlib import Path
 
 import cv2
+import miniature
 import numpy as np
+import published_tiny_decoder
 import pytest
+import small_hm_world
 from docs.shell_commands import ROOT, documented
 from docs.starter import Starter
 from ros.recording import robot_bags
@@ -21,6 +25,7 @@ from system.simulator import Client, wait_until
 
 import small_models
 from docs import plan
+from hydra_model.config import VideoConfig
 from hydra_ros.environment import share_folder
 
 WORDS = documented()
@@ -33,12 +38,16 @@ def text_of(run: plan.Run) -> str:
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory):
-    """A folder with what the documents presuppose: a model, clips, a robot's bag, a layout."""
+    """A folder with what the documents presuppose: models, clips, data sets, a robot's bag."""
     folder = tmp_path_factory.mktemp("documents")
     small_models.write_model(folder / plan.SMALL)
     small_models.write_example(folder / "examples_folder", "1")
-    for name in ("config", "examples"):
+    for name in ("benchmarks", "config", "examples"):
         (folder / name).symlink_to(ROOT / name)
+    write_what_is_downloaded(folder)
+    (folder / "trained.json").write_text(TRAINED.to_json())
+    (folder / "mine.yaml").write_text(MINE)
+    (folder / "venv").mkdir()
     cv2.imwrite(str(folder / "goal.png"), np.full((48, 80, 3), 90, np.uint8))
     shutil.copy(share_folder("config", "foxglove.json"), folder)
     moments = [i / 15 for i in range(45)]
@@ -57,6 +66,36 @@ def sandbox(tmp_path_factory):
         },
     )
     return folder
+
+
+# The default model's form at a size that trains in seconds on a CPU.
+TRAINED = dataclasses.replace(
+    small_models.CONFIG,
+    video=dataclasses.replace(small_models.CONFIG.video, height=32, width=48),
+    context_latents=8,
+    chunk_latents=8,
+)
+# Fine-tuning of the clips that were prepared, as the preset of the full model has it.
+MINE = """
+recipe: finetune
+output: runs/mine
+model: released.json
+start: random
+data: prepared
+device: cpu
+training: {steps: 2, learning_rate: 1e-4, precision: float32}
+"""
+
+
+def write_what_is_downloaded(folder: Path) -> None:
+    """Write miniatures of the released files, of HM-World and of the tiny decoder."""
+    (folder / "downloads").mkdir()
+    miniature.write_release(folder / "downloads")
+    sizes = dataclasses.replace(miniature.CONFIG, video=VideoConfig(height=32, width=48))
+    (folder / "released.json").write_text(sizes.to_json())
+    small_hm_world.write_hm_world(folder / "HM-World", ["a", "b"])
+    small_hm_world.write_hm_world(folder / "HM-World-test", ["c"])
+    published_tiny_decoder.write_world(folder)  # with "model", whose latents it decodes
 
 
 @pytest.fixture(scope="module")
