@@ -47,7 +47,7 @@ class TransformerTraining:
     ``context_noise`` is the largest deviation of the noise added to every second context, so that
     the model stands its own errors. ``plain_share`` of the steps are on "plain" worlds.
     ``matrix_rate`` is Muon's rate (the blocks' matrices), ``learning_rate`` AdamW's (everything
-    else). The worlds begin with those of ``first_step``, so that a run from another's weights
+    else); both fall over the last ``falling_share`` of the run. The worlds begin with those of ``first_step``, so that a run from another's weights
     need not meet that one's.
     """
 
@@ -63,6 +63,7 @@ class TransformerTraining:
     forecast_weight: float = 0.2
     plain_share: float = 0.2
     context_noise: float = 0.1
+    falling_share: float = 0.3
     average_decay: float = 0.9993
     seed: int = 0
     first_step: int = 0
@@ -319,7 +320,9 @@ def train_transformer(
         if elapsed > seconds or spent + elapsed > total_seconds:
             break
         progress = step / total_steps if total_steps else (spent + elapsed) / total_seconds
-        scale = run_state.learning_rate_scale(round(progress * 10_000), 10_000, 0, 0.3)
+        scale = run_state.learning_rate_scale(
+            round(progress * 10_000), 10_000, 0, training.falling_share
+        )
         scale *= min(1.0, (step + 1) / warmup)
         for rule, rate in zip(rules, rates, strict=True):
             for group in rule.param_groups:
