@@ -4,7 +4,8 @@
 
 Each episode is a world by its seed and a goal picture that its true renderer takes from a pose
 within reach. The planner of ``image_goal_navigation.py`` drives there against a straight line
-and a random drive. ``--oracle`` lets it imagine with the true renderer: that measures the
+and a random drive. After each leg it observes what is truly seen on it; with ``--blind`` it has
+its imagination alone. ``--oracle`` lets it imagine with the true renderer: that measures the
 planner without the model.
 
     python3 examples/image_goal_bench.py --oracle --episodes 30
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from image_goal_navigation import FPS, Planner, drive_first_leg, driven, last_frames
+from image_goal_navigation import FPS, Plan, Planner, drive_leg, driven, last_frames
 
 from hydra_model.procedural import Episode, episode
 from hydra_ros.client import SimulatorClient
@@ -75,9 +76,11 @@ def make_task(seed: int, planner: Planner, size: tuple[int, int]) -> Task:
     return Task(world=world, start=start, goal=goal, picture=true_frames(world, [goal], 2)[0])
 
 
-def true_frames(world: Episode, poses: Sequence[np.ndarray], legs: float) -> np.ndarray:
-    """Return what is really seen from body poses, ``legs`` legs after the start."""
-    times = np.full(len(poses), legs * Planner.leg_frames / FPS)
+def true_frames(
+    world: Episode, poses: Sequence[np.ndarray], legs: float | np.ndarray
+) -> np.ndarray:
+    """Return what is really seen from body poses [N, 4, 4], ``legs`` [N] legs after the start."""
+    times = np.full(len(poses), np.asarray(legs) * Planner.leg_frames / FPS)
     return world.render(body_to_optical(np.stack(poses)), times)[0]
 
 
@@ -89,6 +92,7 @@ def oracle(planner: Planner) -> Method:
 
     def drive(task: Task, random: np.random.Generator) -> Drive:
         driven = Drive(poses=[task.start])
+        plan: Plan | None = None
         for leg in range(LEGS):
 
             def imagine(paths: Sequence[np.ndarray], leg: int = leg) -> np.ndarray:
@@ -96,25 +100,33 @@ def oracle(planner: Planner) -> Method:
                 return true_frames(task.world, [path[-1] for path in paths], legs)
 
             now = dataclasses.replace(planner, legs=max(planner.legs - leg, 1))
-            plan = now.plan(imagine, driven.poses[-1], task.picture, random)
+            plan = now.plan(imagine, driven.poses[-1], task.picture, random, plan)
             driven.poses.append(plan.path[planner.leg_frames - 1])
         return driven
 
     return drive
 
 
-def through_the_simulator(planner: Planner, client: SimulatorClient) -> Method:
+def through_the_simulator(planner: Planner, client: SimulatorClient, *, blind: bool) -> Method:
     """Return the planner with the simulator for imagination, over ROS."""
 
     def drive(task: Task, random: np.random.Generator) -> Drive:
         client.reset("procedural", task.world.seed)
         driven = Drive(poses=[task.start])
+        plan: Plan | None = None
         for leg in range(LEGS):
+
+            def robot(path: np.ndarray, leg: int = leg) -> np.ndarray:
+                legs = leg + np.arange(1, len(path) + 1) / planner.leg_frames
+                return true_frames(task.world, list(path), legs)
+
             now = dataclasses.replace(planner, legs=max(planner.legs - leg, 1))
             plan = now.plan(
-                lambda paths: last_frames(client, paths), driven.poses[-1], task.picture, random
-            )
-            driven.poses.append(drive_first_leg(client, plan.path[: planner.leg_frames]))
+                lambda paths: last_frames(client, paths),
+                driven.poses[-1], task.picture, random, plan,
+            )  # fmt: skip
+            path = plan.path[: planner.leg_frames]
+            driven.poses.append(drive_leg(client, path, None if blind else robot))
         return driven
 
     return drive
@@ -205,6 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the episodes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--oracle", action="store_true", help="imagine with the true renderer")
+    parser.add_argument("--blind", action="store_true", help="observe nothing on the way")
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--candidates", type=int, default=Planner.candidates)
@@ -221,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
             log = options.output / "node.log"
             client = stack.enter_context(simulator(options.model, options.device, log))
             name, size = "planner, simulator", (96, 160)
-            method = through_the_simulator(planner, client)
+            method = through_the_simulator(planner, client, blind=options.blind)
         methods = {name: method, "straight": straight(planner), "random": at_random(planner)}
         errors: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
         for seed in range(options.first_seed, options.first_seed + options.episodes):

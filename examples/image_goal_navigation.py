@@ -4,7 +4,8 @@
 
 The planner imagines candidate paths through the simulator's ``~/rollout`` action, scores the
 last imagined frame of each against the goal, narrows its candidates down by the cross-entropy
-method, commits the first leg of the best, and plans again from there. It is a client like any
+method, commits the first leg of the best, and plans again from there. Where a robot drives along,
+what its camera saw on the leg takes the place of what was imagined. It is a client like any
 other: nothing here knows the model.
 
     python3 examples/image_goal_navigation.py --goal goal.png
@@ -30,6 +31,8 @@ SCALES = 3  # of the picture pyramid that frames are compared in
 
 # Body poses [T, 4, 4] of candidates in, the last frame of each (uint8 [N, H, W, 3]) out.
 Imagine = Callable[[Sequence[np.ndarray]], np.ndarray]
+# Drives a leg of body poses [T, 4, 4] and returns what was seen on it, uint8 [T, H, W, 3].
+Drive = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +40,12 @@ class Planner:
     """The cross-entropy method over legs of constant speed and turn rate.
 
     A candidate is ``legs`` legs of ``leg_frames`` frames, each a speed (m/s, forward) and a turn
-    rate (rad/s, left). Each iteration imagines ``candidates`` of them, drawn around those that
-    were best before, and keeps the ``elites`` best. One candidate is to stay.
+    rate (rad/s, left). The first iteration imagines ``candidates`` of them that cover all there
+    are, or the surroundings of what is left of the last plan; each further one draws them around
+    the best sixth. One candidate is to stay, one the middle of the others.
     """
 
     candidates: int = 32
-    elites: int = 5
     iterations: int = 4
     legs: int = 2
     leg_frames: int = 17
@@ -50,15 +53,29 @@ class Planner:
     max_turn: float = 0.8
 
     def plan(
-        self, imagine: Imagine, start: np.ndarray, goal: np.ndarray, random: np.random.Generator
+        self,
+        imagine: Imagine,
+        start: np.ndarray,
+        goal: np.ndarray,
+        random: np.random.Generator,
+        before: Plan | None = None,
     ) -> Plan:
-        """Return the best candidate from the body pose ``start`` [4, 4] towards a picture."""
+        """Return the best candidate from the body pose ``start`` [4, 4] towards a picture.
+
+        ``before`` is the plan whose first leg was driven to get there.
+        """
         low = np.tile([0.0, -self.max_turn], (self.legs, 1))
         high = np.tile([self.max_speed, self.max_turn], (self.legs, 1))
         mean, spread = (low + high) / 2, (high - low) / 2
+        count = self.candidates - 2
+        if before is not None and len(before.actions) > self.legs:
+            mean, spread = before.actions[1 : 1 + self.legs], spread / 2
+            drawn = mean + spread * random.standard_normal((count, *mean.shape))
+        else:
+            drawn = low + (high - low) * evenly(random, count, low.size).reshape(-1, *low.shape)
+        elites = max(2, self.candidates // 6)
         best: Plan | None = None
         for _ in range(self.iterations):
-            drawn = mean + spread * random.standard_normal((self.candidates - 2, *mean.shape))
             actions = np.concatenate([drawn, np.zeros_like(mean)[None], mean[None]])
             actions = actions.clip(low, high)
             paths = [self.path(start, one) for one in actions]
@@ -67,8 +84,9 @@ class Planner:
             if best is None or costs[order[0]] < best.cost:
                 first = order[0]
                 best = Plan(actions=actions[first], path=paths[first], cost=float(costs[first]))
-            chosen = actions[order[: self.elites]]
+            chosen = actions[order[:elites]]
             mean, spread = chosen.mean(0), chosen.std(0) + 0.03 * (high - low)
+            drawn = mean + spread * random.standard_normal((count, *mean.shape))
         assert best is not None
         return best
 
@@ -89,6 +107,12 @@ class Plan:
     actions: np.ndarray
     path: np.ndarray
     cost: float
+
+
+def evenly(random: np.random.Generator, count: int, numbers: int) -> np.ndarray:
+    """Draw [count, numbers] from 0 to 1, each number evenly spread (a Latin hypercube)."""
+    places = random.permuted(np.tile(np.arange(count), (numbers, 1)), axis=1).T
+    return (places + random.random((count, numbers))) / count
 
 
 def driven(pose: np.ndarray, ahead: float, left: float) -> np.ndarray:
@@ -127,8 +151,12 @@ def navigate(
     *,
     most_legs: int,
     seed: int,
+    robot: Drive | None = None,
 ) -> list[Plan]:
-    """Drive the live world towards a goal picture; return the plans that were followed."""
+    """Drive the live world towards a goal picture; return the plans that were followed.
+
+    With a ``robot`` it drives too, and the simulator observes what that sees.
+    """
 
     def imagine(paths: Sequence[np.ndarray]) -> np.ndarray:
         report.stage(f"leg {leg}: frames imagined", total=sum(len(path) for path in paths))
@@ -139,12 +167,12 @@ def navigate(
     pose = client.imagine([stay], relative=True, frames="last")[0].poses[0]
     followed: list[Plan] = []
     for leg in range(most_legs):
-        plan = planner.plan(imagine, pose, goal, random)
+        plan = planner.plan(imagine, pose, goal, random, followed[-1] if followed else None)
         followed.append(plan)
         if not plan.actions[0].any():
             report.say(f"leg {leg}: staying is best, at a difference of {plan.cost:.1f} levels")
             break
-        pose = drive_first_leg(client, plan.path[: planner.leg_frames])
+        pose = drive_leg(client, plan.path[: planner.leg_frames], robot)
         speed, turn = plan.actions[0]
         report.say(
             f"leg {leg}: {speed:.2f} m/s, {turn:+.2f} rad/s, expected {plan.cost:.1f} levels off"
@@ -162,8 +190,11 @@ def last_frames(
     return np.stack([future.frames[-1] for future in futures])
 
 
-def drive_first_leg(client: SimulatorClient, path: np.ndarray) -> np.ndarray:
-    """Imagine the leg once more to keep it, and make that the live world; return its end."""
+def drive_leg(client: SimulatorClient, path: np.ndarray, robot: Drive | None) -> np.ndarray:
+    """Drive a leg, in reality or in the imagination alone; return its end."""
+    if robot is not None:
+        return client.observe(robot(path), path, rate=FPS)
+    # Imagined once more to keep it, and to make that the live world.
     futures: list[Future] = client.imagine([path], frames="last", keep=True)
     return client.commit(futures[0]).pose
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulator from a program or a notebook: imagine, commit, step, save, load, reset.
+"""The simulator from a program or a notebook: imagine, commit, step, observe, save, load, reset.
 
     from hydra_ros.client import SimulatorClient
 
@@ -35,6 +35,7 @@ from hydra_ros.environment import use_dds_profile
 from hydra_ros.frame_collector import FrameCollector, ReceivedFrame
 from hydra_ros.msg import ImaginedFuture, StateInfo
 from hydra_ros.node_spinner import NodeSpinner
+from hydra_ros.observer import Observer
 from hydra_ros.rollout_messages import frames_from_message
 from hydra_ros.srv import Commit, DeleteState, ListStates, LoadState, Reset, SaveState
 from hydra_ros.state_watch import StateWatch
@@ -184,6 +185,7 @@ class SimulatorClient:
         self._rollout = ActionClient(node, Rollout, f"{self._prefix}/rollout")
         self._path = node.create_publisher(Path, f"{prefix}path_cmd", 10)
         self._collector: FrameCollector | None = None
+        self._observer: Observer | None = None
         self._frames: list[ReceivedFrame] = []
         self._came = threading.Condition()
 
@@ -299,6 +301,8 @@ class SimulatorClient:
         """Start a world; see the service ``~/reset``."""
         request = Reset.Request(source=source, seed=seed, prompt=prompt)
         answer = self._call(Reset, "reset", request)
+        if self._observer:
+            self._observer.begin()
         return Camera(pose=pose_from_message(answer.start_pose.pose), time=0.0)
 
     def step(
@@ -341,6 +345,32 @@ class SimulatorClient:
         with self._came:
             self._frames = []
             return self._frames
+
+    def observe(
+        self, frames: np.ndarray, poses: PathLike, *, rate: float = 15.0, timeout: float = 60.0
+    ) -> np.ndarray:
+        """Let the simulator remember what a real camera saw; return where it is then, [4, 4].
+
+        ``frames`` uint8 [N, H, W, 3] RGB were seen from ``poses`` [N, 4, 4]. They follow each
+        other, and those of the last call in the same world, at ``rate`` (1/s): simulated time
+        passes with them, however late they come. At the model's rate they are remembered as its
+        own frames are.
+
+        Raises:
+            ValueError: frames and poses that do not belong together.
+            TimeoutError: not all were remembered in time; the simulator's log says why.
+        """
+        message = path_message(poses)
+        frames = np.asarray(frames)
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise ValueError(
+                f"frames are {frames.dtype} {list(frames.shape)}; accepted: uint8 [N, H, W, 3]"
+            )
+        if not 0 < len(frames) == len(message.poses):
+            raise ValueError(f"there are {len(frames)} frames and {len(message.poses)} poses")
+        if self._observer is None:
+            self._observer = Observer(self._node, self._namespace)
+        return self._observer.observe(frames, message.poses, rate, timeout)
 
     # --- States ---
 
@@ -418,8 +448,9 @@ class SimulatorClient:
         for service in self._services.values():
             self._node.destroy_client(service)
         self._node.destroy_publisher(self._path)
-        if self._collector:
-            self._collector.destroy()
+        for part in (self._collector, self._observer):
+            if part:
+                part.destroy()
 
 
 def path_message(path: PathLike, frame_id: str = "") -> Path:

@@ -13,6 +13,7 @@ from system.simulator import path_message, pose_message, wait_until
 
 import small_models
 from hydra_ros import conversions
+from hydra_ros.client import SimulatorClient
 from hydra_ros.msg import Memory, MemoryFrame
 
 PERIOD = 1 / 15
@@ -129,6 +130,34 @@ def test_an_observation_changes_what_is_predicted(robot):
         return client.wait_frames(5).tobytes()
 
     assert predicted(look=True) != predicted(look=False)
+
+
+def test_a_program_shows_what_its_camera_saw(robot):
+    with SimulatorClient("/observations") as client:
+        start = client.reset("procedural", seed=3).pose
+        for leg in range(2):
+            before = count(robot.client, "memory_latent_frames")
+            poses = np.tile(start, (9, 1, 1))
+            poses[:, :3, 3] += 0.1 * (9 * leg + np.arange(1, 10))[:, None] * start[:3, 0]
+            frames = np.full((9, 48, 80, 3), 90 + leg, np.uint8)
+            end = client.observe(frames, poses)
+            np.testing.assert_allclose(end, poses[-1], atol=1e-6)
+            # One clip, as the stamps of both calls follow each other.
+            assert count(robot.client, "memory_latent_frames") == before + 3
+        assert not robot.client.images
+        (future,) = client.imagine([np.tile(np.eye(4), (2, 1, 1))], relative=True)
+        np.testing.assert_allclose(future.poses[0], poses[-1], atol=1e-6)  # goes on from there
+
+
+def test_frames_that_cannot_be_observed_are_refused_by_the_client(robot):
+    with SimulatorClient("/observations") as client:
+        frames, poses = np.zeros((2, 48, 80, 3), np.uint8), np.tile(np.eye(4), (2, 1, 1))
+        with pytest.raises(ValueError, match="accepted: uint8"):
+            client.observe(frames.astype(np.float32), poses)
+        with pytest.raises(ValueError, match="1 frames and 2 poses"):
+            client.observe(frames[:1], poses)
+        with pytest.raises(TimeoutError, match="0 of 2 frames were remembered"):
+            client.observe(np.zeros((2, 48, 10, 3), np.uint8), poses, timeout=2.0)
 
 
 def test_a_stream_at_the_frame_rate_is_remembered_as_clips(robot):
