@@ -42,13 +42,14 @@ class TransformerTraining:
     ``worlds`` per process and step; ``draws`` noisy targets share each world's context;
     ``shift`` of the noise shares, and the ``blind_share`` of them that lie near 1, where all must
     come from memory (a sampler with few steps decides there); ``subject_weight`` is the loss
-    weight of latent positions that show a subject, ``returned_weight`` of those that show one
-    which had been out of sight; ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss;
-    ``context_noise`` is the largest deviation of the noise added to every second context, so that
-    the model stands its own errors. ``plain_share`` of the steps are on "plain" worlds.
-    ``matrix_rate`` is Muon's rate (the blocks' matrices), ``learning_rate`` AdamW's (everything
-    else); both fall over the last ``falling_share`` of the run. The worlds begin with those of ``first_step``, so that a run from another's weights
-    need not meet that one's.
+    weight of latent positions that show a subject, ``returned_weight`` a factor of whole latent
+    frames that show one which had been out of sight; ``forecast_weight`` is that of
+    ``whereabouts.Forecaster``'s loss; ``context_noise`` is the largest deviation of the noise
+    added to every second context, so that the model stands its own errors. ``plain_share`` of the
+    steps are on "plain" worlds. ``matrix_rate`` is Muon's rate (the blocks' matrices),
+    ``learning_rate`` AdamW's (everything else); both fall over the last ``falling_share`` of the
+    run. The worlds begin with those of ``first_step``, so that a run from another's weights need
+    not meet that one's.
     """
 
     worlds: int = 24
@@ -59,7 +60,7 @@ class TransformerTraining:
     shift: float = 5.0
     blind_share: float = 0.3
     subject_weight: float = 8.0
-    returned_weight: float = 24.0
+    returned_weight: float = 3.0
     forecast_weight: float = 0.2
     plain_share: float = 0.2
     context_noise: float = 0.1
@@ -198,7 +199,9 @@ def batch_loss(
     noise = normal(latents.shape)
     noisy = flow.mix(latents, noise, sigma)
     weight = 1 + (training.subject_weight - 1) * batch.subject
-    weight = torch.where(batch.returned > 0, training.returned_weight, weight)
+    # Of whole frames: to weigh subjects where they are is to show them wherever they might be.
+    again = batch.returned.amax((-2, -1), keepdim=True) > 0
+    weight = torch.where(again, training.returned_weight * weight, weight)
     features: list[Tensor] | None = None if forecaster is None else []
     with torch.autocast(device.type, torch.bfloat16):
         conditioning = model.prepare(

@@ -126,7 +126,7 @@ def test_there_is_nothing_to_resume_at_first(tmp_path: Path) -> None:
     assert load_run(tmp_path / "run", torch.device("cpu")) is None
 
 
-def test_what_came_back_weighs_more() -> None:
+def test_frames_in_which_a_subject_came_back_weigh_more() -> None:
     torch.manual_seed(0)
     model = Transformer(CONFIG.transformer)
     initialise(model)
@@ -140,7 +140,7 @@ def test_what_came_back_weighs_more() -> None:
 
     nowhere = torch.zeros(2, 1, 4, 4, 6)
     there = nowhere.clone()
-    there[:, :, 3] = 1.0
+    there[:, :, 3, 1, 2] = 1.0  # one position of a frame, and the whole frame counts
     assert weighted(nowhere, 9.0) == weighted(there, 1.0)
     # Linear in the weight, once it is no longer brought to mean 1.
     one, three, nine = ((1 + (w - 1) / 4) * weighted(there, w) for w in (1.0, 3.0, 9.0))
