@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from hydra_model.rays import camera_conditioning, previous_in_clip
 from hydra_model.training.distributed import Process
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 from hydra_model.training.whereabouts import (
+    FORECAST_TIMES,
     Forecast,
     come_back,
     count_pixels,
@@ -93,8 +95,8 @@ def render_clips(
     return pictures[:, :count], poses[:, :count], ids[:, :count]
 
 
-def on_device(values: list[int], device: torch.device) -> Tensor:
-    """Return int64 ``[n]`` on the device, without waiting for the work that it still has."""
+def on_device(values: Sequence[float], device: torch.device) -> Tensor:
+    """Return numbers ``[n]`` on the device, without waiting for the work that it still has."""
     host = torch.tensor(values)
     if device.type == "cuda":
         return host.pin_memory().to(device, non_blocking=True)
@@ -165,6 +167,7 @@ def procedural_batch(
         counts, on_device(context_frames + target_frames, device), len(target_frames),
         least=minimum_pixels(height, width), shortest=config.video.fps,
     )  # fmt: skip
+    moments = on_device(FORECAST_TIMES, device).double() + 1 / config.video.fps
     shown = over_latent_frames(counts[:, :, :split], layout)
     shown = shown.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows)).sum((-3, -1))
     context_camera, target_camera = camera.split(
@@ -179,7 +182,7 @@ def procedural_batch(
         target_times=_latent_times(layout.target_latent_frames(), device),
         subject=latent_mask((counts[:, :, split:] > 0).any(1, keepdim=True)),
         returned=latent_mask(back),
-        forecast=Forecast(shown, places(worlds, config.video.fps, inverse)),
+        forecast=Forecast(shown, places(worlds, moments, inverse)),
     )
 
 

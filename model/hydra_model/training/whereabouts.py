@@ -75,11 +75,11 @@ def over_latent_frames(counts: Tensor, layout: Layout) -> Tensor:
     return torch.cat(clips, dim=2)
 
 
-def places(worlds: Worlds, fps: float, to_camera: Tensor) -> Tensor:
-    """Return ``Forecast.places``; ``to_camera [B, 4, 4]`` is the first target camera's inverse."""
-    times = torch.tensor(FORECAST_TIMES, dtype=torch.float64) + 1 / fps
-    if to_camera.is_cuda:
-        times = times.pin_memory().to(to_camera.device, non_blocking=True)
+def places(worlds: Worlds, times: Tensor, to_camera: Tensor) -> Tensor:
+    """Return ``Forecast.places`` at ``times [K]``, seconds of the worlds.
+
+    ``to_camera [B, 4, 4]`` is the inverse of the first target camera's pose.
+    """
     ground = worlds.scenes.motion.position(times).transpose(1, 2)  # [B, S, K, 2]
     x, _, z = (
         (to_camera[:, None, None, row, :2] * ground).sum(-1) + to_camera[:, None, None, row, 3]

@@ -63,7 +63,7 @@ def test_subjects_are_where_their_places_say() -> None:
     worlds = sample_worlds(range(12), style="rich")
     times = torch.tensor(FORECAST_TIMES, dtype=torch.float64) + 1 / FPS
     start = worlds.trajectories.poses(times[:1])[:, 0].double()
-    told = places(worlds, FPS, torch.linalg.inv(start))
+    told = places(worlds, times, torch.linalg.inv(start))
     # The camera stays where it stood at first: what is in its view is at the place told of.
     width, fov = 160, math.radians(70)
     focal = width / 2 / math.tan(fov / 2)
