@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -79,7 +79,12 @@ class ObservationInputs:
         self._last = 0  # stamp of the newest picture, nanoseconds
         self._info: CameraInfo | None = None
         self._fit: tuple[tuple[ContextFormat, bool], CameraFit] | None = None
-        self._accepted = node.create_publisher(PoseStamped, "observation/accepted", DEPTH)
+        self._accepted = node.create_publisher(
+            PoseStamped,
+            "observation/accepted",
+            # Kept for a program whose first picture arrives before its subscription is known here.
+            QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        )
         read, read_compressed = (
             conversions.image_from_message,
             conversions.compressed_image_from_message,

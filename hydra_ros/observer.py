@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -40,8 +40,10 @@ class Observer:
         self._node = node
         self._images = node.create_publisher(Image, f"{prefix}image", reliable)
         self._poses = node.create_publisher(PoseStamped, f"{prefix}pose", reliable)
+        # What was accepted before the simulator knew of this subscription comes late, not never.
+        kept = QoSProfile(depth=_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscription = node.create_subscription(
-            PoseStamped, f"{prefix}accepted", self._take, reliable
+            PoseStamped, f"{prefix}accepted", self._take, kept
         )
         self._came = threading.Condition()
         self._accepted: dict[int, np.ndarray] = {}
