@@ -104,15 +104,15 @@ ENDING = (
         " --device cpu",
         (("prepared", "a_part"),),  # in that folder nothing is left to do
     ),
-    Run("hydra-ros train transformer --preset hydra-1.3b --set data=prepared", SMALL_TUNING),
+    Run(
+        "hydra-ros train transformer --preset hydra-1.3b --set data=prepared "
+        "--set autoencoder=runs/wan",
+        SMALL_TUNING,
+    ),
     Run(
         "hydra-ros train transformer --preset hydra-1.3b --synthetic 20 --processes 2",
         " --set model=released.json --set device=cpu --output runs/synthetic",
         (("20", "3"), ("2", "1")),
-    ),
-    Run(
-        "cp -r runs/wan/autoencoder.safetensors runs/wan/text_encoder.safetensors "
-        "runs/wan/tokenizer runs/hydra-1.3b/model/"
     ),
     Run(
         "hydra-ros evaluate --model runs/hydra-1.3b/model --data hm-world:HM-World-test --steps 50",

@@ -4,6 +4,7 @@
 from hydra_model.checkpoints.convert import convert
 from hydra_model.checkpoints.files import CheckpointError
 from hydra_model.checkpoints.folder import (
+    complete_model_folder,
     load_autoencoder,
     load_config,
     load_transformer,
@@ -20,6 +21,7 @@ from hydra_model.checkpoints.upstream import (
 
 __all__ = [
     "CheckpointError",
+    "complete_model_folder",
     "convert",
     "load_autoencoder",
     "load_config",

@@ -8,6 +8,7 @@ tensors is split into numbered parts with an ``.index.json``. Names are those of
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,6 +67,31 @@ def save_model_folder(
         if file == TEXT_ENCODER:
             tensors.pop("encoder.embed_tokens.weight", None)  # the same tensor as "shared"
         write_tensors(folder / file, tensors, dtype)
+
+
+def complete_model_folder(folder: str | Path, source: str | Path) -> None:
+    """Give ``folder`` the parts that it lacks and the model folder ``source`` has.
+
+    Files are linked where the file system can, so that a text encoder takes its room once.
+    """
+    folder, source = Path(folder), Path(source)
+    try:
+        for part in (TRANSFORMER, AUTOENCODER, TEXT_ENCODER):
+            if any(folder.glob(part.replace(".", "*."))):
+                continue
+            for file in source.glob(part.replace(".", "*.") + "*"):
+                _link(str(file), str(folder / file.name))
+        if (source / TOKENIZER).is_dir() and not (folder / TOKENIZER).exists():
+            shutil.copytree(source / TOKENIZER, folder / TOKENIZER, copy_function=_link)
+    except (OSError, shutil.Error) as error:
+        raise CheckpointError(f"model folder {folder} cannot be written: {error}") from error
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def load_config(folder: str | Path) -> ModelConfig:

@@ -11,6 +11,7 @@ import torch
 
 from hydra_model.autoencoder import Autoencoder, fastest_dtype
 from hydra_model.checkpoints import (
+    complete_model_folder,
     load_autoencoder,
     load_config,
     load_transformer,
@@ -36,7 +37,8 @@ class FinetuneRun:
 
     ``model`` is a preset, a JSON file or a model folder. ``start`` is where the weights come from
     (``STARTS``). ``data`` is a folder of prepared clips, or "synthetic" for made-up ones.
-    ``autoencoder``, a model folder or ``Wan2.1_VAE.pth``, is needed for sample videos only.
+    ``autoencoder``, a model folder or ``Wan2.1_VAE.pth``, is needed for sample videos only. Where
+    it or ``start`` is a model folder, what is not trained becomes part of the trained one too.
     ``leg_steps`` ends a leg before the plan does; the next leg goes on.
     """
 
@@ -67,11 +69,17 @@ def run_finetune(settings: FinetuneRun, process: Process, journal: Journal) -> l
         clips = PreparedClips(settings.data)
     torch.manual_seed(settings.training.seed)
     transformer = open_start(settings.start, config, process)
-    return finetune(
+    losses = finetune(
         config, transformer, clips, settings.training, process, folder=Path(settings.output),
         journal=journal, autoencoder=_autoencoder(settings, config, process),
         leg_steps=settings.leg_steps,
     )  # fmt: skip
+    trained = Path(settings.output) / "model"
+    if process.leads and trained.is_dir():
+        for place in (settings.autoencoder or "", settings.start.removeprefix("folder:")):
+            if Path(place).is_dir() and place:
+                complete_model_folder(trained, place)
+    return losses
 
 
 def open_start(start: str, config: ModelConfig, process: Process) -> Transformer:

@@ -10,6 +10,7 @@ import torch
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import (
     CheckpointError,
+    complete_model_folder,
     convert,
     load_autoencoder,
     load_config,
@@ -46,6 +47,26 @@ def test_parts_can_be_saved_one_by_one_from_state_dicts(tmp_path):
     assert load_transformer(tmp_path).head.linear.weight.dtype == torch.float16
     assert load_transformer(tmp_path, dtype=torch.float32).head.linear.weight.dtype == torch.float32
     assert_same_weights(load_autoencoder(tmp_path), autoencoder)
+
+
+def test_a_trained_transformer_gets_the_other_parts_of_its_model(tmp_path):
+    whole, trained = tmp_path / "whole", tmp_path / "trained"
+    transformer, autoencoder = Transformer(CONFIG.transformer), Autoencoder(CONFIG.autoencoder)
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    (tokenizer / "tokenizer.json").write_text("{}")
+    save_model_folder(
+        whole, CONFIG, transformer=transformer, autoencoder=autoencoder, tokenizer_folder=tokenizer
+    )
+    changed = Transformer(CONFIG.transformer)
+    save_model_folder(trained, CONFIG, transformer=changed)
+    for _ in range(2):  # a second leg finds them there
+        complete_model_folder(trained, whole)
+    assert_same_weights(load_transformer(trained), changed)
+    assert_same_weights(load_autoencoder(trained), autoencoder)
+    assert (trained / "tokenizer" / "tokenizer.json").read_text() == "{}"
+    with pytest.raises(CheckpointError, match="nowhere cannot be written"):
+        complete_model_folder(tmp_path / "nowhere", whole)
 
 
 def test_a_folder_with_other_sizes_than_its_weights_is_refused(tmp_path):
