@@ -26,8 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from image_goal_navigation import FPS, Plan, Planner, drive_leg, driven, last_frames
+from image_goal_navigation import FPS, VIEW_EVERY, Plan, Planner, Views, drive_leg, driven
 
+from hydra_model.cameras import intrinsics
+from hydra_model.imagination import wanted_frames
 from hydra_model.procedural import Episode, episode
 from hydra_ros.client import SimulatorClient
 from hydra_ros.conversions import body_to_optical, optical_to_body
@@ -84,6 +86,15 @@ def true_frames(
     return world.render(body_to_optical(np.stack(poses)), times)[0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrueViews:
+    """What is really seen along a path, as the planner wants it."""
+
+    frames: np.ndarray
+    indices: np.ndarray
+    intrinsics: np.ndarray
+
+
 Method = Callable[[Task, np.random.Generator], Drive]
 
 
@@ -95,9 +106,16 @@ def oracle(planner: Planner) -> Method:
         plan: Plan | None = None
         for leg in range(LEGS):
 
-            def imagine(paths: Sequence[np.ndarray], leg: int = leg) -> np.ndarray:
-                legs = leg + len(paths[0]) / planner.leg_frames
-                return true_frames(task.world, [path[-1] for path in paths], legs)
+            def imagine(paths: Sequence[np.ndarray], leg: int = leg) -> list[Views]:
+                indices = wanted_frames(len(paths[0]), VIEW_EVERY)
+                legs = leg + np.tile((indices + 1) / planner.leg_frames, len(paths))
+                poses = [path[index] for path in paths for index in indices]
+                frames = true_frames(task.world, poses, legs).reshape(
+                    len(paths), len(indices), *task.picture.shape
+                )
+                height, width = task.picture.shape[:2]
+                camera = intrinsics(width, height, task.world.fov_x)
+                return [TrueViews(frames=one, indices=indices, intrinsics=camera) for one in frames]
 
             now = dataclasses.replace(planner, legs=max(planner.legs - leg, 1))
             plan = now.plan(imagine, driven.poses[-1], task.picture, random, plan)
@@ -122,7 +140,7 @@ def through_the_simulator(planner: Planner, client: SimulatorClient, *, blind: b
 
             now = dataclasses.replace(planner, legs=max(planner.legs - leg, 1))
             plan = now.plan(
-                lambda paths: last_frames(client, paths),
+                lambda paths: client.imagine(paths, frames=VIEW_EVERY),
                 driven.poses[-1], task.picture, random, plan,
             )  # fmt: skip
             path = plan.path[: planner.leg_frames]

@@ -3,7 +3,7 @@
 """Image-goal navigation: drive until the camera sees the goal picture.
 
 The planner imagines candidate paths through the simulator's ``~/rollout`` action, scores the
-last imagined frame of each against the goal, narrows its candidates down by the cross-entropy
+imagined frames of each against the goal, narrows its candidates down by the cross-entropy
 method, commits the first leg of the best, and plans again from there. Where a robot drives along,
 what its camera saw on the leg takes the place of what was imagined. It is a client like any
 other: nothing here knows the model.
@@ -19,18 +19,40 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from hydra_ros.client import Future, Progress, SimulatorClient, SimulatorError
+from hydra_ros.client import Future, SimulatorClient, SimulatorError
 from hydra_ros.progress import ProgressReport
 
 FPS = 15.0
 SCALES = 3  # of the picture pyramid that frames are compared in
+HEIGHT, WIDTH = 24, 40  # of its finest picture
+VIEW_EVERY = 4  # frames of a path between two that are looked at
+FARTHEST = 12  # columns of WIDTH that a picture is shifted by to find how far it is turned
+LESS_SEEN = 0.3  # what is compared in part counts as so much more different, at no overlap
 
-# Body poses [T, 4, 4] of candidates in, the last frame of each (uint8 [N, H, W, 3]) out.
-Imagine = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+class Views(Protocol):
+    """What would be seen along a path; a ``Future`` of the client is one."""
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Pictures uint8 [n, H, W, 3]."""
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Their numbers [n] along the path."""
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """The camera's pinhole matrix [3, 3] in pixels."""
+
+
+# Body poses [T, 4, 4] of candidates in, what is seen along each out.
+Imagine = Callable[[Sequence[np.ndarray]], Sequence[Views]]
 # Drives a leg of body poses [T, 4, 4] and returns what was seen on it, uint8 [T, H, W, 3].
 Drive = Callable[[np.ndarray], np.ndarray]
 
@@ -43,10 +65,14 @@ class Planner:
     rate (rad/s, left). The first iteration imagines ``candidates`` of them that cover all there
     are, or the surroundings of what is left of the last plan; each further one draws them around
     the best sixth. One candidate is to stay, one the middle of the others.
+
+    What is imagined is expensive, so all of it is used. A path that passes the goal halfway is
+    the slower candidate that ends there. And one that ends beside the goal, turned away by some
+    degrees, is turned back by as much before it is drawn around: pictures tell that angle.
     """
 
-    candidates: int = 32
-    iterations: int = 4
+    candidates: int = 16
+    iterations: int = 2
     legs: int = 2
     leg_frames: int = 17
     max_speed: float = 0.7
@@ -64,8 +90,7 @@ class Planner:
 
         ``before`` is the plan whose first leg was driven to get there.
         """
-        low = np.tile([0.0, -self.max_turn], (self.legs, 1))
-        high = np.tile([self.max_speed, self.max_turn], (self.legs, 1))
+        low, high = self._bounds()
         mean, spread = (low + high) / 2, (high - low) / 2
         count = self.candidates - 2
         if before is not None and len(before.actions) > self.legs:
@@ -73,20 +98,25 @@ class Planner:
             drawn = mean + spread * random.standard_normal((count, *mean.shape))
         else:
             drawn = low + (high - low) * evenly(random, count, low.size).reshape(-1, *low.shape)
-        elites = max(2, self.candidates // 6)
+        elites = min(max(2, self.candidates // 6), count)
+        wanted = pyramid(goal)
         best: Plan | None = None
         for _ in range(self.iterations):
             actions = np.concatenate([drawn, np.zeros_like(mean)[None], mean[None]])
             actions = actions.clip(low, high)
-            paths = [self.path(start, one) for one in actions]
-            costs = np.array([distance(frame, goal) for frame in imagine(paths)])
-            order = np.argsort(costs)
-            if best is None or costs[order[0]] < best.cost:
-                first = order[0]
-                best = Plan(actions=actions[first], path=paths[first], cost=float(costs[first]))
-            chosen = actions[order[:elites]]
+            seen = imagine([self.path(start, one) for one in actions])
+            turned: list[Candidate] = []
+            for one, views in zip(actions, seen, strict=True):
+                here, turnable = self._candidates(one, views, wanted)
+                turned.append(turnable)
+                if best is None or here.cost < best.cost:
+                    path = self.path(start, here.actions)
+                    best = Plan(actions=here.actions, path=path, cost=here.cost)
+            turned.sort(key=lambda candidate: candidate.cost)
+            chosen = np.stack([candidate.actions for candidate in turned[:elites]])
             mean, spread = chosen.mean(0), chosen.std(0) + 0.03 * (high - low)
             drawn = mean + spread * random.standard_normal((count, *mean.shape))
+            drawn[:elites] = chosen  # nobody has seen them turned yet
         assert best is not None
         return best
 
@@ -99,14 +129,58 @@ class Planner:
                 poses.append(pose)
         return np.stack(poses)
 
+    def _candidates(
+        self, actions: np.ndarray, views: Views, goal: list[np.ndarray]
+    ) -> tuple[Candidate, Candidate]:
+        """Return the best end along a path as it was seen, and the best when turned there."""
+        here = turnable = Candidate(actions=actions, cost=math.inf)
+        columns = views.frames.shape[2] / WIDTH
+        for index, frame in zip(views.indices, views.frames, strict=True):
+            differences = shifted_distances(pyramid(frame), goal)
+            cost = float(differences[FARTHEST])
+            if cost < here.cost:
+                here = Candidate(actions=self._ended(actions, index + 1), cost=cost)
+            shift = int(differences.argmin()) - FARTHEST
+            if differences[shift + FARTHEST] < turnable.cost:
+                angle = -math.atan2(shift * columns, views.intrinsics[0, 0])
+                ended = self._turned(self._ended(actions, index + 1), angle)
+                turnable = Candidate(actions=ended, cost=float(differences[shift + FARTHEST]))
+        return here, turnable
+
+    def _ended(self, actions: np.ndarray, frames: int) -> np.ndarray:
+        """Return the slower actions that end where these are after so many frames."""
+        begun = frames - self.leg_frames * np.arange(len(actions))
+        return actions * (begun.clip(0, self.leg_frames) / self.leg_frames)[:, None]
+
+    def _turned(self, actions: np.ndarray, angle: float) -> np.ndarray:
+        """Return actions whose end is turned left by an angle, by the last leg if it can."""
+        low, high = self._bounds()
+        turned, left = actions.copy(), angle * FPS / self.leg_frames
+        for leg in reversed(range(len(turned))):
+            rate = np.clip(turned[leg, 1] + left, low[leg, 1], high[leg, 1])
+            left -= rate - turned[leg, 1]
+            turned[leg, 1] = rate
+        return turned
+
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the greatest actions [legs, 2]."""
+        low = np.tile([0.0, -self.max_turn], (self.legs, 1))
+        return low, np.tile([self.max_speed, self.max_turn], (self.legs, 1))
+
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A candidate: its actions [legs, 2], its path [T, 4, 4], and how far its end looks off."""
+class Candidate:
+    """Actions [legs, 2] and how far their end looks off, in levels."""
 
     actions: np.ndarray
-    path: np.ndarray
     cost: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Candidate):
+    """The candidate that was chosen, with its path [T, 4, 4]."""
+
+    path: np.ndarray
 
 
 def evenly(random: np.random.Generator, count: int, numbers: int) -> np.ndarray:
@@ -125,22 +199,34 @@ def driven(pose: np.ndarray, ahead: float, left: float) -> np.ndarray:
     return moved
 
 
-def distance(frame: np.ndarray, goal: np.ndarray) -> float:
-    """Return how different two pictures are: mean absolute levels, from coarse to fine.
+def pyramid(picture: np.ndarray) -> list[np.ndarray]:
+    """Return a picture, uint8 [H, W, 3], in sizes from fine to coarse.
 
     Coarse pictures still agree a little when the camera is off by a part of the view, so that
     there is a way downhill from far away.
     """
-    height, width = 24, 40
-    total = 0.0
-    for scale in range(SCALES):
-        size = (width >> scale, height >> scale)
-        pair = [
-            cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-            for picture in (frame, goal)
-        ]
-        total += float(np.abs(pair[0] - pair[1]).mean())
-    return total / SCALES
+    sizes = [(WIDTH >> scale, HEIGHT >> scale) for scale in range(SCALES)]
+    return [
+        cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32) for size in sizes
+    ]
+
+
+def shifted_distances(seen: list[np.ndarray], goal: list[np.ndarray]) -> np.ndarray:
+    """Return how different two pyramids are where they overlap, for shifts by -12 to 12 columns.
+
+    Mean absolute levels; with a positive shift what is right in ``seen`` is compared with what is
+    left in ``goal``, as if the camera had been turned to the right.
+    """
+    costs = np.zeros(2 * FARTHEST + 1)
+    for shift in range(-FARTHEST, FARTHEST + 1):
+        for scale, (one, other) in enumerate(zip(seen, goal, strict=True)):
+            columns = round(shift / (1 << scale))
+            width = one.shape[1] - abs(columns)
+            ours = one[:, max(columns, 0) :][:, :width]
+            theirs = other[:, max(-columns, 0) :][:, :width]
+            costs[shift + FARTHEST] += float(np.abs(ours - theirs).mean()) / len(seen)
+        costs[shift + FARTHEST] *= 1 + LESS_SEEN * abs(shift) / WIDTH
+    return costs
 
 
 def navigate(
@@ -158,9 +244,13 @@ def navigate(
     With a ``robot`` it drives too, and the simulator observes what that sees.
     """
 
-    def imagine(paths: Sequence[np.ndarray]) -> np.ndarray:
+    def imagine(paths: Sequence[np.ndarray]) -> Sequence[Views]:
         report.stage(f"leg {leg}: frames imagined", total=sum(len(path) for path in paths))
-        return last_frames(client, paths, lambda progress: report.update(progress.frames_done))
+        return client.imagine(
+            paths,
+            frames=VIEW_EVERY,
+            on_progress=lambda progress: report.update(progress.frames_done),
+        )
 
     random = np.random.default_rng(seed)
     stay = np.tile(np.eye(4), (2, 1, 1))
@@ -178,16 +268,6 @@ def navigate(
             f"leg {leg}: {speed:.2f} m/s, {turn:+.2f} rad/s, expected {plan.cost:.1f} levels off"
         )
     return followed
-
-
-def last_frames(
-    client: SimulatorClient,
-    paths: Sequence[np.ndarray],
-    on_progress: Callable[[Progress], None] | None = None,
-) -> np.ndarray:
-    """Return the last imagined frame of each path, uint8 [N, H, W, 3]."""
-    futures = client.imagine(paths, frames="last", on_progress=on_progress)
-    return np.stack([future.frames[-1] for future in futures])
 
 
 def drive_leg(client: SimulatorClient, path: np.ndarray, robot: Drive | None) -> np.ndarray:

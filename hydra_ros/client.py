@@ -60,7 +60,8 @@ class Future:
     """One candidate path, imagined once.
 
     ``frames`` uint8 [n, H, W, 3] with the numbers ``indices`` [n] along the path (0 is the first
-    after the state) and the camera's ``poses`` [n, 4, 4]. ``id`` is "" unless it was kept.
+    after the state) and the camera's ``poses`` [n, 4, 4]. ``intrinsics`` [3, 3] is its pinhole
+    matrix in pixels, (0, 0) the centre of the first one. ``id`` is "" unless it was kept.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Future:
     seed: int
     indices: np.ndarray
     poses: np.ndarray
+    intrinsics: np.ndarray
     frames: np.ndarray
 
 
@@ -479,5 +481,6 @@ def _future(message: ImaginedFuture) -> Future:
         seed=message.seed,
         indices=np.array(message.indices, dtype=np.int64),
         poses=np.stack([pose_from_message(pose.pose) for pose in message.poses]),
+        intrinsics=np.reshape(message.camera_info.k, (3, 3)),
         frames=frames_from_message(message),
     )

@@ -20,13 +20,15 @@ class FutureFormat:
     """How futures are put into messages.
 
     ``start`` is the simulated time in seconds of the state they start from: stamps are
-    simulated time. ``optical`` says that poses are given of the optical frame, not the body.
+    simulated time. ``fov_x`` in radians is the camera's horizontal field of view. ``optical``
+    says that poses are given of the optical frame, not the body.
     """
 
     encoding: str
     jpeg_quality: int
     start: float
     fps: float
+    fov_x: float
     world_frame: str
     optical_frame: str
     optical: bool
@@ -55,6 +57,10 @@ class FutureFormat:
                 )
             )
             header = Header(stamp=stamp, frame_id=self.optical_frame)
+            if not message.camera_info.width:
+                message.camera_info = conversions.camera_info_message(
+                    *frame.shape[:2], self.fov_x, header
+                )
             if self.encoding == "rgb8":
                 message.images.append(conversions.image_message(frame, header))
             elif self.encoding == "png":

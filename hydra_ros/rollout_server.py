@@ -200,6 +200,7 @@ class RolloutServer:
             jpeg_quality=settings.jpeg_quality,
             start=state.time,
             fps=live.fps,
+            fov_x=state.fov_x,
             world_frame=settings.world_frame,
             optical_frame=settings.optical_frame,
             optical=settings.pose_convention == "optical",

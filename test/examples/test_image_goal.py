@@ -5,6 +5,7 @@ import ast
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,13 +34,22 @@ def panorama(pose: np.ndarray) -> np.ndarray:
     return np.repeat(row[None], 48, 0).astype(np.uint8)
 
 
+def imagine(paths):
+    """What the panorama's camera sees along paths, all of it."""
+    camera = np.array([[40 / np.tan(0.6), 0, 39.5], [0, 40 / np.tan(0.6), 23.5], [0, 0, 1]])
+    return [
+        SimpleNamespace(
+            frames=np.stack([panorama(pose) for pose in path]),
+            indices=np.arange(len(path)),
+            intrinsics=camera,
+        )
+        for path in paths
+    ]
+
+
 def test_the_plan_ends_where_the_goal_was_seen(example):
     planner = example.Planner()
     goal = planner.path(np.eye(4), np.array([[0.5, 0.3], [0.4, 0.5]]))[-1]
-
-    def imagine(paths):
-        return np.stack([panorama(path[-1]) for path in paths])
-
     plan = planner.plan(imagine, np.eye(4), panorama(goal), np.random.default_rng(0))
     end = plan.path[-1]
     assert np.arccos((np.trace(end[:3, :3].T @ goal[:3, :3]) - 1) / 2) < np.radians(10)
@@ -47,12 +57,32 @@ def test_the_plan_ends_where_the_goal_was_seen(example):
 
 
 def test_where_the_goal_is_seen_already_it_stays(example):
-    def imagine(paths):
-        return np.stack([panorama(path[-1]) for path in paths])
-
     random = np.random.default_rng(0)
     plan = example.Planner().plan(imagine, np.eye(4), panorama(np.eye(4)), random)
     assert plan.cost < 1 and not plan.actions.any()
+
+
+def test_one_look_beside_the_goal_tells_how_far_to_turn(example):
+    planner = example.Planner(candidates=4, iterations=2, legs=1)
+    goal = planner.path(np.eye(4), np.array([[0.0, 0.35]]))[-1]
+    asked = []
+
+    def counted(paths):
+        asked.append(paths)
+        return imagine(paths)
+
+    planner.plan(counted, np.eye(4), panorama(goal), np.random.default_rng(1))
+    facing = [path[-1][:3, 0] @ goal[:3, 0] for path in asked[1]]
+    assert np.degrees(np.arccos(max(facing))) < 3  # one of four is there at the second look
+
+
+def test_a_path_that_passes_the_goal_ends_there(example):
+    planner = example.Planner()
+    actions = np.array([[0.5, 0.3], [0.4, -0.2]])
+    path = planner.path(np.eye(4), actions)
+    for frames in (5, 17, 25, 34):
+        ended = planner.path(np.eye(4), planner._ended(actions, frames))
+        np.testing.assert_allclose(ended[-1], path[frames - 1], atol=2e-3)
 
 
 def test_the_planner_knows_nothing_of_the_model():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rollouts and commits over DDS, through the Python client, on a tiny model in lockstep."""
 
+import math
 import threading
 import time
 
@@ -81,6 +82,9 @@ def test_what_is_imagined_is_what_then_comes(client):
     assert [future.candidate for future in futures] == [0, 1, 2]
     for future, path in zip(futures, paths, strict=True):
         np.testing.assert_allclose(future.poses, path, atol=1e-9)
+        focal = 80 / 2 / math.tan(math.radians(70 / 2))
+        camera = [[focal, 0, 39.5], [0, focal, 23.5], [0, 0, 1]]
+        np.testing.assert_allclose(future.intrinsics, camera, rtol=1e-6)
         client.reset("procedural", seed=5)
         assert difference(future.frames, stepped(client, path)) <= LEVELS
 
