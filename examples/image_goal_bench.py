@@ -38,6 +38,7 @@ from hydra_ros.demo.node_process import NodeProcess
 NEAR = 0.3  # metres from the goal's pose
 ALIGNED = math.radians(15)
 LEGS = 3  # that may be driven
+LEG = Planner.leg_frames
 FAMILY = "look_away"
 
 
@@ -75,14 +76,14 @@ def make_task(seed: int, planner: Planner, size: tuple[int, int]) -> Task:
     # Turned by 17 to 60 degrees all in all, so that a straight line does not arrive.
     turns = random.choice([-1, 1]) * random.uniform(0.13, 0.46, 2)
     goal = planner.path(start, np.stack([speeds, turns], axis=1))[-1]
-    return Task(world=world, start=start, goal=goal, picture=true_frames(world, [goal], 2)[0])
+    return Task(world=world, start=start, goal=goal, picture=true_frames(world, [goal], 2 * LEG)[0])
 
 
 def true_frames(
-    world: Episode, poses: Sequence[np.ndarray], legs: float | np.ndarray
+    world: Episode, poses: Sequence[np.ndarray], frames: int | np.ndarray
 ) -> np.ndarray:
-    """Return what is really seen from body poses [N, 4, 4], ``legs`` [N] legs after the start."""
-    times = np.full(len(poses), np.asarray(legs) * Planner.leg_frames / FPS)
+    """Return what is really seen from body poses [N, 4, 4], ``frames`` [N] after the start."""
+    times = np.full(len(poses), np.asarray(frames) / FPS)
     return world.render(body_to_optical(np.stack(poses)), times)[0]
 
 
@@ -108,9 +109,9 @@ def oracle(planner: Planner) -> Method:
 
             def imagine(paths: Sequence[np.ndarray], leg: int = leg) -> list[Views]:
                 indices = wanted_frames(len(paths[0]), VIEW_EVERY)
-                legs = leg + np.tile((indices + 1) / planner.leg_frames, len(paths))
+                after = leg * LEG + np.tile(indices + 1, len(paths))
                 poses = [path[index] for path in paths for index in indices]
-                frames = true_frames(task.world, poses, legs).reshape(
+                frames = true_frames(task.world, poses, after).reshape(
                     len(paths), len(indices), *task.picture.shape
                 )
                 height, width = task.picture.shape[:2]
@@ -135,8 +136,8 @@ def through_the_simulator(planner: Planner, client: SimulatorClient, *, blind: b
         for leg in range(LEGS):
 
             def robot(path: np.ndarray, leg: int = leg) -> np.ndarray:
-                legs = leg + np.arange(1, len(path) + 1) / planner.leg_frames
-                return true_frames(task.world, list(path), legs)
+                after = leg * LEG + np.arange(1, len(path) + 1)
+                return true_frames(task.world, list(path), after)
 
             now = dataclasses.replace(planner, legs=max(planner.legs - leg, 1))
             plan = now.plan(
@@ -154,7 +155,7 @@ def straight(planner: Planner) -> Method:
     """Return the baseline that drives ahead at half speed for two legs."""
 
     def drive(task: Task, random: np.random.Generator) -> Drive:
-        metres = planner.max_speed / 2 * planner.leg_frames / FPS
+        metres = planner.max_speed / 2 * LEG / FPS
         first = driven(task.start, metres, 0.0)
         return Drive(poses=[task.start, first, driven(first, metres, 0.0)])
 
@@ -210,7 +211,7 @@ def plot(task: Task, drives: dict[str, Drive], file: Path) -> None:
     above.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     pictures = {"start": true_frames(task.world, [task.start], 0)[0], "goal": task.picture}
     for name, drive in drives.items():
-        pictures[name] = true_frames(task.world, [drive.poses[-1]], 2)[0]
+        pictures[name] = true_frames(task.world, [drive.poses[-1]], 2 * LEG)[0]
     for axis, (name, picture) in zip(axes[1:], pictures.items(), strict=True):
         axis.imshow(picture)
         axis.set(title=name, xticks=[], yticks=[])

@@ -61,10 +61,12 @@ Drive = Callable[[np.ndarray], np.ndarray]
 class Planner:
     """The cross-entropy method over legs of constant speed and turn rate.
 
-    A candidate is ``legs`` legs of ``leg_frames`` frames, each a speed (m/s, forward) and a turn
-    rate (rad/s, left). The first iteration imagines ``candidates`` of them that cover all there
-    are, or the surroundings of what is left of the last plan; each further one draws them around
-    the best sixth. One candidate is to stay, one the middle of the others.
+    A candidate is ``legs`` legs, each a speed (m/s, forward) and a turn rate (rad/s, left). The
+    first leg has ``leg_frames`` frames (1 + 4 k) and each further one a frame less, so that a
+    path is imagined in one piece, after a context that all have in common. The first iteration
+    imagines ``candidates`` of them that cover all there are, or the surroundings of what is left
+    of the last plan; each further one draws them around the best sixth. One candidate is to stay,
+    one the middle of the others.
 
     What is imagined is expensive, so all of it is used. A path that passes the goal halfway is
     the slower candidate that ends there. And one that ends beside the goal, turned away by some
@@ -121,10 +123,10 @@ class Planner:
         return best
 
     def path(self, start: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Return the body poses [legs * leg_frames, 4, 4] of speeds and turn rates [legs, 2]."""
+        """Return the body poses [T, 4, 4] of speeds and turn rates [legs, 2]."""
         poses, pose = [], start
-        for speed, turn in actions:
-            for _ in range(self.leg_frames):
+        for (speed, turn), frames in zip(actions, self._frames(len(actions)), strict=True):
+            for _ in range(frames):
                 pose = driven(pose, speed / FPS, turn / FPS)
                 poses.append(pose)
         return np.stack(poses)
@@ -149,18 +151,24 @@ class Planner:
 
     def _ended(self, actions: np.ndarray, frames: int) -> np.ndarray:
         """Return the slower actions that end where these are after so many frames."""
-        begun = frames - self.leg_frames * np.arange(len(actions))
-        return actions * (begun.clip(0, self.leg_frames) / self.leg_frames)[:, None]
+        lengths = self._frames(len(actions))
+        driven = (frames - (np.cumsum(lengths) - lengths)).clip(0, lengths)
+        return actions * (driven / lengths)[:, None]
 
     def _turned(self, actions: np.ndarray, angle: float) -> np.ndarray:
         """Return actions whose end is turned left by an angle, by the last leg if it can."""
         low, high = self._bounds()
-        turned, left = actions.copy(), angle * FPS / self.leg_frames
+        seconds = self._frames(len(actions)) / FPS
+        turned = actions.copy()
         for leg in reversed(range(len(turned))):
-            rate = np.clip(turned[leg, 1] + left, low[leg, 1], high[leg, 1])
-            left -= rate - turned[leg, 1]
+            rate = np.clip(turned[leg, 1] + angle / seconds[leg], low[leg, 1], high[leg, 1])
+            angle -= (rate - turned[leg, 1]) * seconds[leg]
             turned[leg, 1] = rate
         return turned
+
+    def _frames(self, legs: int) -> np.ndarray:
+        """Return how many frames each of so many legs has."""
+        return self.leg_frames - (np.arange(legs) > 0).astype(int)
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the least and the greatest actions [legs, 2]."""

@@ -34,6 +34,7 @@ python=$(find_python)
 version=$("$python" -c 'import platform; print(platform.python_version())')
 
 # --- dependencies ---
+torch=  # the process that installs it
 base="$version $TORCH ${TORCH_INDEX_URL:-} $PWD"
 dependencies="$base $(sha256sum < requirements.lock)"
 if ! "$venv/bin/python" -c '' 2> /dev/null ||
@@ -44,14 +45,18 @@ if ! "$venv/bin/python" -c '' 2> /dev/null ||
   echo "$base" > "$venv/base.stamp"
 fi
 if [ "$(cat "$venv/dependencies.stamp" 2> /dev/null)" != "$dependencies" ]; then
+  rm -f "$venv/dependencies.stamp"
   say "Installing ROS 2 and the other dependencies ..."
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+  # Not compiled: of the many modules few are ever imported, and those are compiled then.
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
     --no-deps --requirement requirements.lock
-  # Last: what PyTorch needs besides CUDA is there already, whatever its index offers.
+  # Last: what PyTorch needs besides CUDA is there already, whatever its index offers. The
+  # interfaces need nothing of it and are built at the same time.
   say "Installing $TORCH ..."
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint requirements.lock ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
-  echo "$dependencies" > "$venv/dependencies.stamp"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
+    --no-warn-conflicts --constraint requirements.lock \
+    ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH" &
+  torch=$!
 fi
 
 # --- the package itself ---
@@ -66,7 +71,12 @@ if [ "$(cat "$venv/package.stamp" 2> /dev/null)" != "$sources" ]; then
   say "Building the ROS 2 interfaces ..."
   rm -rf "$venv/build/rosidl_generator_py"  # it would keep what was made of a removed file
   PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -m pip install --quiet \
-    --disable-pip-version-check --no-deps --no-build-isolation \
-    --config-settings=build-dir="$venv/build" --editable .
+    --disable-pip-version-check --no-deps --no-build-isolation --no-warn-conflicts \
+    --config-settings=build-dir="$venv/build" --editable . ||
+    { [ -z "$torch" ] || kill "$torch" 2> /dev/null; fail "the ROS 2 interfaces could not be built"; }
   echo "$sources" > "$venv/package.stamp"
+fi
+if [ -n "$torch" ]; then
+  wait "$torch" || fail "$TORCH could not be installed"
+  echo "$dependencies" > "$venv/dependencies.stamp"
 fi

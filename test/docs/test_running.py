@@ -19,8 +19,8 @@ import published_tiny_decoder
 import pytest
 import small_hm_world
 from docs.shell_commands import ROOT, documented
-from docs.starter import Starter
 from ros.recording import robot_bags
+from starter import Starter
 from system.simulator import Client, wait_until
 
 import small_models

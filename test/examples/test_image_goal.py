@@ -80,7 +80,7 @@ def test_a_path_that_passes_the_goal_ends_there(example):
     planner = example.Planner()
     actions = np.array([[0.5, 0.3], [0.4, -0.2]])
     path = planner.path(np.eye(4), actions)
-    for frames in (5, 17, 25, 34):
+    for frames in (5, 17, 25, 33):
         ended = planner.path(np.eye(4), planner._ended(actions, frames))
         np.testing.assert_allclose(ended[-1], path[frames - 1], atol=2e-3)
 

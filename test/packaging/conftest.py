@@ -45,6 +45,7 @@ def clean_environment() -> dict[str, str]:
     """The environment of a new shell, with this Python first on the path."""
     environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
     environment["PATH"] = f"{sysconfig.get_path('scripts')}:{environment['PATH']}"
+    environment["PIP_NO_COMPILE"] = "1"  # hardly anything of it is ever imported
     return environment
 
 

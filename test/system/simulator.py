@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import os
 import signal
-import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +29,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from starter import Starter
 
 from hydra_ros import conversions
 from hydra_ros.srv import Reset
@@ -34,8 +38,16 @@ NODE = "hydra_simulator"
 KEEP_ALL = QoSProfile(depth=500)
 
 
+@functools.cache
+def starter() -> Starter:
+    """The starter of all simulators of this test process."""
+    made = Starter(Path(tempfile.mkdtemp(prefix="hydra_ros_started_")), os.environ)
+    atexit.register(made.close)
+    return made
+
+
 class SimulatorProcess:
-    """``hydra_simulator`` as a child process, with its log."""
+    """``hydra_simulator`` in a process of its own, with its log."""
 
     def __init__(self, parameters: dict[str, Any], namespace: str) -> None:
         arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
@@ -43,12 +55,11 @@ class SimulatorProcess:
             # Quoted where it is a string: a folder may be called "1".
             text = f"'{value}'" if isinstance(value, str | Path) else str(value).lower()
             arguments += ["-p", f"{name}:={text}"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "hydra_ros.simulator_node", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        words = ["hydra_simulator", *arguments]
+        if os.environ.get("LD_LIBRARY_PATH") != starter().environment.get("LD_LIBRARY_PATH"):
+            # It is read when a program is executed, which a started one is not.
+            words = ["env", sys.executable, "-m", "hydra_ros.simulator_node", *arguments]
+        self._process = starter().start(words, Path.cwd(), environment=os.environ)
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -63,24 +74,36 @@ class SimulatorProcess:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self._process.running
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
 
     def interrupt(self, number: int = signal.SIGINT, timeout: float = 30.0) -> int:
         """Send a signal and return the exit code."""
-        self._process.send_signal(number)
+        self.send_signal(number)
         code = self._process.wait(timeout)
         self._reader.join(5)
         return code
 
     def end(self) -> None:
         """End it by any means."""
-        if self.alive:
-            self._process.kill()
-        self._process.wait(10)
+        self._process.kill()
 
     def _read(self) -> None:
-        for line in self._process.stdout:
-            self.log.append(line.rstrip())
+        line = ""
+        with self._process.log.open(errors="replace") as log:
+            while True:
+                running = self.alive
+                line += log.readline()
+                if line.endswith("\n"):
+                    self.log.append(line.rstrip())
+                    line = ""
+                elif not running:
+                    break
+                else:
+                    time.sleep(0.02)
 
 
 class Client:

@@ -68,6 +68,6 @@ def test_relative_paths_need_no_name_of_a_frame(simulators):
 def test_an_interrupt_that_comes_twice_ends_both_cleanly(simulators):
     # As `ros2 launch` does it: Ctrl-C reaches a node from the terminal and from the launch tool.
     for process, _ in simulators.values():
-        process._process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
         assert process.interrupt() == 0, process.log[-5:]
         assert not process.logged("Traceback")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts this package's programs out of one process that has imported what takes long to import.
 
-PyTorch and its libraries take ten seconds of a core to import, which each documented command
-would pay again. Run as a program it reads lines of JSON, and forks for each: the child runs the
-entry point with the arguments, as the installed script does, a Python file or module, or another
-program, in a session of its own.
+PyTorch and its libraries take ten seconds of a core to import, which each simulator and each
+documented command would pay again. Run as a program it reads lines of JSON, and forks for each:
+the child runs the entry point with the arguments, as the installed script does, a Python file or
+module, or another program, in a session of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -64,20 +65,33 @@ class Started:
 class Starter:
     """Starts programs by their names; to be closed."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
         self._folder, self._count = folder, 0
         self._started: list[Started] = []
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, text=True, env=environment
         )
 
-    def start(self, words: list[str], cwd: Path, terminal: str | None = None) -> Started:
-        """Start a program with its arguments, where given with a terminal for input and output."""
+    def start(
+        self,
+        words: list[str],
+        cwd: Path,
+        terminal: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Started:
+        """Start a program with its arguments, where given with a terminal for input and output.
+
+        ``environment`` takes the place of the starter's own, as far as an import has not read it.
+        """
         self._count += 1
         folder = self._folder / str(self._count)
         folder.mkdir(parents=True)
         (folder / "log").touch()
-        order = {"words": words, "cwd": str(cwd), "folder": str(folder), "terminal": terminal}
+        order = {
+            "words": words, "cwd": str(cwd), "folder": str(folder), "terminal": terminal,
+            "environment": dict(environment or self.environment),
+        }  # fmt: skip
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         self._started.append(Started(folder))
@@ -114,6 +128,8 @@ def watch(order: dict) -> None:
     if terminal:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
 
 
 def serve() -> list[str]:
