@@ -29,8 +29,10 @@ import numpy as np
 from image_goal_navigation import FPS, VIEW_EVERY, Plan, Planner, Views, drive_leg, driven
 
 from hydra_model.cameras import intrinsics
+from hydra_model.checkpoints import load_config
 from hydra_model.imagination import wanted_frames
 from hydra_model.procedural import Episode, episode
+from hydra_model.resources import weights_folder
 from hydra_ros.client import SimulatorClient
 from hydra_ros.conversions import body_to_optical, optical_to_body
 from hydra_ros.demo.node_process import NodeProcess
@@ -66,10 +68,16 @@ class Drive:
         return metres, math.acos(min(max(cosine, -1.0), 1.0))
 
 
-def make_task(seed: int, planner: Planner, size: tuple[int, int]) -> Task:
-    """Return the task of a seed: a goal two legs away, by a drive that the seed draws."""
+def make_task(seed: int, planner: Planner, size: tuple[int, int], style: str) -> Task:
+    """Return the task of a seed: a goal two legs away, by a drive that the seed draws.
+
+    ``style`` is that of the worlds that the simulator's model knows.
+    """
     height, width = size
-    world = episode(seed, family=FAMILY, target_frames=0, height=height, width=width, supersample=1)
+    world = episode(
+        seed, family=FAMILY, style=style, target_frames=0, height=height, width=width,
+        supersample=1,
+    )  # fmt: skip
     start = optical_to_body(world.context_poses[-1])
     random = np.random.default_rng([seed, 1])
     speeds = random.uniform(0.2, planner.max_speed, 2)
@@ -130,7 +138,9 @@ def through_the_simulator(planner: Planner, client: SimulatorClient, *, blind: b
     """Return the planner with the simulator for imagination, over ROS."""
 
     def drive(task: Task, random: np.random.Generator) -> Drive:
-        client.reset("procedural", task.world.seed)
+        start = client.reset("procedural", task.world.seed).pose
+        if not np.allclose(start, task.start, atol=1e-6):
+            raise SystemExit(f"the simulator's world {task.world.seed} is not the one of the goal")
         driven = Drive(poses=[task.start])
         plan: Plan | None = None
         for leg in range(LEGS):
@@ -246,6 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("output/image_goal"))
     options = parser.parse_args(arguments)
     planner = Planner(candidates=options.candidates, iterations=options.iterations)
+    folder = weights_folder() if options.model == "default" else options.model
+    style = load_config(folder).world_style
     with ExitStack() as stack:
         if options.oracle:
             name, size, method = "planner, true renderer", (24, 40), oracle(planner)
@@ -258,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
         errors: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
         for seed in range(options.first_seed, options.first_seed + options.episodes):
             started = time.monotonic()
-            task = make_task(seed, planner, size)
+            task = make_task(seed, planner, size, style)
             drives = {
                 name: drive(task, np.random.default_rng([seed, 2]))
                 for name, drive in methods.items()
@@ -266,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name, drive in drives.items():
                 errors[name].append(drive.error(task.goal))
             if seed == options.first_seed:
-                shown = make_task(seed, planner, (96, 160))
+                shown = make_task(seed, planner, (96, 160), style)
                 plot(shown, drives, options.output / "episode.png")
             said = ", ".join(f"{n} {e[-1][0]:.2f} m" for n, e in errors.items())
             print(f"world {seed}: {said} ({time.monotonic() - started:.1f} s)", flush=True)
