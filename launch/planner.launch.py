@@ -33,8 +33,8 @@ ARGUMENTS = (
     ("device", "", "Device the model runs on. Empty: as in params_file."),
     ("seed", "", "Seed of the procedural world. Empty: as in params_file."),
     ("legs", "6", "Most legs to drive."),
-    ("candidates", "32", "Ways that are imagined at once; fewer are faster."),
-    ("iterations", "4", "Times that they are narrowed down before a leg is driven."),
+    ("candidates", "16", "Ways that are imagined at once; fewer are faster."),
+    ("iterations", "2", "Times that they are narrowed down before a leg is driven."),
 )
 
 
