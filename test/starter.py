@@ -30,7 +30,7 @@ class Started:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.log = folder / "log"
-        self.pid = int(self._read("pid", 30))
+        self.pid = int(self._read("pid", 120))  # the first waits for the imports
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")

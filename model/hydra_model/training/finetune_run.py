@@ -77,7 +77,7 @@ def run_finetune(settings: FinetuneRun, process: Process, journal: Journal) -> l
     trained = Path(settings.output) / "model"
     if process.leads and trained.is_dir():
         for place in (settings.autoencoder or "", settings.start.removeprefix("folder:")):
-            if Path(place).is_dir() and place:
+            if place and Path(place).is_dir():
                 complete_model_folder(trained, place)
     return losses
 
