@@ -47,13 +47,12 @@ fi
 if [ "$(cat "$venv/dependencies.stamp" 2> /dev/null)" != "$dependencies" ]; then
   rm -f "$venv/dependencies.stamp"
   say "Installing ROS 2 and the other dependencies ..."
-  # Not compiled: of the many modules few are ever imported, and those are compiled then.
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-deps --requirement requirements.lock
   # Last: what PyTorch needs besides CUDA is there already, whatever its index offers. The
   # interfaces need nothing of it and are built at the same time.
   say "Installing $TORCH ..."
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-warn-conflicts --constraint requirements.lock \
     ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH" &
   torch=$!
