@@ -280,7 +280,9 @@ def main(arguments: list[str] | None = None) -> int:
             if seed == options.first_seed:
                 shown = make_task(seed, planner, (96, 160), style)
                 plot(shown, drives, options.output / "episode.png")
-            said = ", ".join(f"{n} {e[-1][0]:.2f} m" for n, e in errors.items())
+            said = ", ".join(
+                f"{n} {e[-1][0]:.2f} m {math.degrees(e[-1][1]):.0f} deg" for n, e in errors.items()
+            )
             print(f"world {seed}: {said} ({time.monotonic() - started:.1f} s)", flush=True)
     print(table(errors))
     return 0

@@ -34,7 +34,8 @@ python=$(find_python)
 version=$("$python" -c 'import platform; print(platform.python_version())')
 
 # --- dependencies ---
-torch=  # the process that installs it
+torch=  # the process that installs it; it ends with this one
+trap '[ -z "$torch" ] || kill "$torch" 2> /dev/null' EXIT
 base="$version $TORCH ${TORCH_INDEX_URL:-} $PWD"
 dependencies="$base $(sha256sum < requirements.lock)"
 if ! "$venv/bin/python" -c '' 2> /dev/null ||
@@ -71,11 +72,11 @@ if [ "$(cat "$venv/package.stamp" 2> /dev/null)" != "$sources" ]; then
   rm -rf "$venv/build/rosidl_generator_py"  # it would keep what was made of a removed file
   PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -m pip install --quiet \
     --disable-pip-version-check --no-deps --no-build-isolation --no-warn-conflicts \
-    --config-settings=build-dir="$venv/build" --editable . ||
-    { [ -z "$torch" ] || kill "$torch" 2> /dev/null; fail "the ROS 2 interfaces could not be built"; }
+    --config-settings=build-dir="$venv/build" --editable .
   echo "$sources" > "$venv/package.stamp"
 fi
 if [ -n "$torch" ]; then
   wait "$torch" || fail "$TORCH could not be installed"
+  torch=
   echo "$dependencies" > "$venv/dependencies.stamp"
 fi
