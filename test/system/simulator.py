@@ -222,7 +222,8 @@ class Client:
             timeout,
         )
         time.sleep(0.3)
-        assert [len(self.images), len(self.infos), len(self.poses)] == [count] * 3
+        arrived = [len(self.images), len(self.infos), len(self.poses)]
+        assert arrived == [count] * 3, arrived
         return np.stack([conversions.image_from_message(image) for image in self.images])
 
     def shown_poses(self) -> np.ndarray:

@@ -281,10 +281,11 @@ def test_a_flood_of_poses_is_one_warning_and_the_node_stays_responsive(simulator
         flooding.join()
         client.set_parameter("max_pending_frames", 1500)
     assert len(process.logged("max_pending_frames", since)) == 1
+    wait_until(lambda: client.images, "the first frames of the flood")
     count = 0
     while len(client.images) > count:  # what the middleware still holds of it
         count = len(client.images)
-        time.sleep(5.0)  # longer than a chunk takes on a busy machine
+        time.sleep(3.0)  # longer than a chunk takes on a busy machine
     assert client.reset("procedural", seed=3).success
     client.path_cmd.publish(path_message([client.start]))
     client.wait_frames(1)
