@@ -51,7 +51,7 @@ if [ "$(cat "$venv/dependencies.stamp" 2> /dev/null)" != "$dependencies" ]; then
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-deps --requirement requirements.lock
   # Last: what PyTorch needs besides CUDA is there already, whatever its index offers. The
-  # interfaces need nothing of it and are built at the same time.
+  # interfaces need nothing of it and are built at the same time, so each may see the other half done.
   say "Installing $TORCH ..."
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-warn-conflicts --constraint requirements.lock \

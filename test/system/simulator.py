@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -38,11 +39,16 @@ NODE = "hydra_simulator"
 KEEP_ALL = QoSProfile(depth=500)
 
 
+BEFORE_TESTS = dict(os.environ)  # which may change it
+
+
 @functools.cache
 def starter() -> Starter:
     """The starter of all simulators of this test process."""
-    made = Starter(Path(tempfile.mkdtemp(prefix="hydra_ros_started_")), os.environ)
-    atexit.register(made.close)
+    folder = Path(tempfile.mkdtemp(prefix="hydra_ros_started_"))
+    made = Starter(folder, BEFORE_TESTS)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(made.close)  # the last is called first
     return made
 
 
@@ -56,7 +62,7 @@ class SimulatorProcess:
             text = f"'{value}'" if isinstance(value, str | Path) else str(value).lower()
             arguments += ["-p", f"{name}:={text}"]
         words = ["hydra_simulator", *arguments]
-        if os.environ.get("LD_LIBRARY_PATH") != starter().environment.get("LD_LIBRARY_PATH"):
+        if os.environ.get("LD_LIBRARY_PATH") != BEFORE_TESTS.get("LD_LIBRARY_PATH"):
             # It is read when a program is executed, which a started one is not.
             words = ["env", sys.executable, "-m", "hydra_ros.simulator_node", *arguments]
         self._process = starter().start(words, Path.cwd(), environment=os.environ)

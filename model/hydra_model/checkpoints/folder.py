@@ -79,7 +79,10 @@ def complete_model_folder(folder: str | Path, source: str | Path) -> None:
         for part in (TRANSFORMER, AUTOENCODER, TEXT_ENCODER):
             if any(folder.glob(part.replace(".", "*."))):
                 continue
-            for file in source.glob(part.replace(".", "*.") + "*"):
+            for file in (
+                *source.glob(part.replace(".", "*.")),
+                *source.glob(f"{part}.index.json"),
+            ):
                 _link(str(file), str(folder / file.name))
         if (source / TOKENIZER).is_dir() and not (folder / TOKENIZER).exists():
             shutil.copytree(source / TOKENIZER, folder / TOKENIZER, copy_function=_link)
@@ -91,7 +94,9 @@ def _link(source: str, target: str) -> None:
     try:
         os.link(os.path.realpath(source), target)
     except OSError:  # another file system
-        shutil.copy2(source, target)
+        partial = f"{target}.partial"
+        shutil.copy2(source, partial)
+        os.replace(partial, target)  # what is there is whole
 
 
 def load_config(folder: str | Path) -> ModelConfig:

@@ -76,7 +76,8 @@ def run_finetune(settings: FinetuneRun, process: Process, journal: Journal) -> l
     )  # fmt: skip
     trained = Path(settings.output) / "model"
     if process.leads and trained.is_dir():
-        for place in (settings.autoencoder or "", settings.start.removeprefix("folder:")):
+        kind, _, start = settings.start.partition(":")
+        for place in (settings.autoencoder, start if kind == "folder" else None):
             if place and Path(place).is_dir():
                 complete_model_folder(trained, place)
     return losses
