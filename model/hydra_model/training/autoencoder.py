@@ -29,7 +29,10 @@ class AutoencoderTraining:
 
     ``frames`` per clip; ``clips`` per process and step, cut from ``worlds`` worlds that are
     rendered at once and gone through ``epochs`` times; ``kl`` weighs the latents' divergence
-    from a unit Gaussian, ``edges`` the difference of image gradients beside plain L1.
+    from a unit Gaussian, ``edges`` the difference of image gradients beside plain L1;
+    ``subject_weight`` is the weight of pixels that show a subject in both. ``anchor`` weighs the
+    squared distance, in deviations of each channel, from the latents of the weights that training
+    begins with, so that a transformer which knows those can go on with the new ones.
     """
 
     frames: int = 17
@@ -40,6 +43,8 @@ class AutoencoderTraining:
     weight_decay: float = 0.01
     kl: float = 1e-4
     edges: float = 0.5
+    subject_weight: float = 8.0
+    anchor: float = 0.0
     average_decay: float = 0.998
 
 
@@ -60,32 +65,47 @@ class ClipSource:
         self.per_world = len(self.frames) // training.frames
         self.per_epoch = max(1, training.worlds * self.per_world // training.clips)
         self._block = self._epoch = -1
-        self._clips = self._shuffled = torch.empty(0)
+        self._clips = self._order = torch.empty(0)
+        self._subjects = torch.empty(0)
 
-    def clips(self, step: int) -> Tensor:
-        """Return uint8 ``[clips, frames, H, W, 3]`` for a step."""
+    def clips(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return uint8 ``[clips, frames, H, W, 3]`` and where they show subjects, for a step."""
         epoch, place = divmod(step, self.per_epoch)
         block = epoch // self.training.epochs
         if block != self._block:
-            pictures, _, _ = render_clips(
+            pictures, _, ids = render_clips(
                 self.config, self.stream.worlds(block), self.frames, self.core, 0
             )
-            length = self.training.frames
-            pictures = pictures[:, : self.per_world * length].unflatten(1, (-1, length))
-            self._clips, self._block = pictures.flatten(0, 1), block
+            self._clips, self._subjects = self._cut(pictures), self._cut(ids > 0)
+            self._block = block
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(epoch)
             order = torch.randperm(len(self._clips), generator=generator)
-            self._shuffled, self._epoch = self._clips[order.to(self._clips.device)], epoch
+            self._order, self._epoch = order.to(self._clips.device), epoch
         count = self.training.clips
-        return self._shuffled[place * count : (place + 1) * count]
+        chosen = self._order[place * count : (place + 1) * count]
+        return self._clips[chosen], self._subjects[chosen]
+
+    def _cut(self, video: Tensor) -> Tensor:
+        """Cut videos ``[B, T, ...]`` into clips."""
+        length = self.training.frames
+        return video[:, : self.per_world * length].unflatten(1, (-1, length)).flatten(0, 1)
 
 
-def loss_terms(video: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
-    """Return L1 of pixels and of image gradients (along both axes)."""
-    pixels = (decoded - video).abs().mean()
-    edges = sum((decoded.diff(dim=d) - video.diff(dim=d)).abs().mean() for d in (-1, -2))
-    return pixels, edges  # type: ignore[return-value]
+def loss_terms(video: Tensor, decoded: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weighted L1 of pixels and of image gradients (along both axes).
+
+    ``video``, ``decoded [B, 3, T, H, W]``; ``weight [B, 1, T, H, W]`` is brought to mean 1. A
+    gradient weighs as much as the heavier of its two pixels.
+    """
+
+    def mean(error: Tensor, weight: Tensor) -> Tensor:
+        return (error.abs() * weight).mean() / weight.mean()
+
+    error = decoded - video
+    across = torch.maximum(weight[..., 1:], weight[..., :-1])
+    down = torch.maximum(weight[..., 1:, :], weight[..., :-1, :])
+    return mean(error, weight), mean(error.diff(dim=-1), across) + mean(error.diff(dim=-2), down)
 
 
 def train_autoencoder(
@@ -107,8 +127,8 @@ def train_autoencoder(
 
     The rate falls along whichever of the two ends first. With endless ``seconds`` nothing
     depends on a clock; ``leg_steps`` ends this leg earlier. ``begin`` are the weights to begin
-    with. ``chart`` gets the numbers of each
-    line of ``log``. Returns averaged weights and steps.
+    with; the latents stay near theirs if ``training.anchor`` says so. ``chart`` gets the numbers
+    of each line of ``log``. Returns averaged weights and steps.
     """
     device = process.device
     torch.manual_seed(0)
@@ -137,6 +157,11 @@ def train_autoencoder(
             rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
         step = saved["step"]
+    anchor = None
+    if begin is not None and training.anchor > 0:
+        anchor = Autoencoder(config.autoencoder).prepare(device, torch.float32)
+        anchor.load_state_dict(begin)
+    deviation = torch.tensor(config.autoencoder.latents_std, device=device).view(-1, 1, 1, 1)
     generator = torch.Generator(device)
     source = ClipSource(config, training, process, core)
     forward = torch.compile(_reconstruct, dynamic=False) if compiled else _reconstruct
@@ -152,7 +177,8 @@ def train_autoencoder(
         for rule in rules:
             for group in rule.param_groups:
                 group["lr"] = rate
-        pictures = source.clips(step)
+        pictures, subjects = source.clips(step)
+        weight = 1 + (training.subject_weight - 1) * subjects[:, None].float()
         video = to_video(pictures).to(memory_format=torch.channels_last_3d)
         generator.manual_seed(step * process.ranks + process.rank)
         k = model.latent_frames(training.frames)
@@ -162,10 +188,15 @@ def train_autoencoder(
             video.shape[-2] // stride, video.shape[-1] // stride,
             generator=generator, device=device,
         )  # fmt: skip
+        moved = video.new_zeros(())
         with torch.autocast(device.type, torch.bfloat16):
-            decoded, kl = forward(model, video, noise)
-        pixels, edges = loss_terms(video, decoded)
-        loss = pixels + training.edges * edges + training.kl * kl
+            decoded, mean, kl = forward(model, video, noise)
+            if anchor is not None:
+                with torch.no_grad():
+                    was = anchor.encode_moments(video)[0]
+                moved = ((mean - was) / deviation).float().square().mean()
+        pixels, edges = loss_terms(video, decoded.float(), weight)
+        loss = pixels + training.edges * edges + training.kl * kl + training.anchor * moved
         for rule in rules:
             rule.zero_grad(set_to_none=True)
         loss.backward()
@@ -182,7 +213,8 @@ def train_autoencoder(
             psnr = -10 * torch.log10(error / 4)
             log(
                 f"autoencoder step {step} loss {loss.item():.4f} pixels {pixels.item():.4f} "
-                f"kl {kl.item():.2f} psnr {psnr.item():.2f} dB rate {rate:.1e} "
+                f"kl {kl.item():.2f} moved {moved.item():.4f} psnr {psnr.item():.2f} dB "
+                f"rate {rate:.1e} "
                 f"{(step - first) / (time.monotonic() - began):.1f} steps/s"
             )
             chart({"step": step, "loss": loss.item(), "psnr": psnr.item(), "rate": rate})
@@ -194,12 +226,13 @@ def train_autoencoder(
     return average.weights, step
 
 
-def _reconstruct(model: Autoencoder, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def _reconstruct(model: Autoencoder, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the decoded video, the latents' means and their divergence from a unit Gaussian."""
     mean, log_variance = model.encode_moments(video)
     sampled = mean + noise * (0.5 * log_variance).exp()
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
     decoded = model.decode_parallel(sampled, clamp=False)
-    return decoded, kl
+    return decoded, mean, kl
 
 
 @torch.no_grad()
