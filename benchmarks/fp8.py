@@ -114,7 +114,8 @@ def operands(size: Size, device: torch.device) -> Retrieval:
 
 
 def milliseconds(work: Callable[[], Any], device: torch.device, repeats: int = 5) -> float:
-    return 1000 * measure(work, device, repeats=repeats).seconds
+    # With the forward before it three: one is recorded when it is met for the third time.
+    return 1000 * measure(work, device, repeats=repeats, warm_up=2).seconds
 
 
 def show(name: str, *columns: str) -> None:

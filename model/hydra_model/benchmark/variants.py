@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from hydra_model.cpu_blocks import use_cpu_blocks
-from hydra_model.fast.acceleration import FP8_PRODUCTS, Acceleration, runs_fp8
+from hydra_model.fast.acceleration import FP8_PARTS, FP8_PRODUCTS, Acceleration, runs_fp8
 from hydra_model.fast.engine import accelerate
 from hydra_model.fast.joint import suits
 from hydra_model.transformer import Transformer
@@ -67,9 +67,11 @@ def _switches(device: torch.device) -> dict[str, Acceleration]:
     found["exact+graph"] = Acceleration(graph=True)
     found["exact (pair by two)"] = Acceleration()
     found["exact+pair"] = Acceleration(paired=True)
+    found["exact+pair+graph"] = Acceleration(paired=True, graph=True)
     if runs_fp8(device):
         for products in (("qkv",), ("up",), ("up", "down"), FP8_PRODUCTS):
             found[f"fp8 {' '.join(products)}"] = Acceleration(fp8=products)
+        found["fp8 all+pair+graph"] = Acceleration(fp8=FP8_PARTS, paired=True, graph=True)
     return found
 
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -11,7 +13,12 @@ from torch import Tensor
 
 from hydra_model.fast.joint import FastJoint, Tables
 
-WARM_UP = 2  # forwards before the recording: kernels are compiled and backends chosen in them
+logger = logging.getLogger(__name__)
+
+# Forwards of a shape before it is recorded: kernels are compiled and backends chosen in them, and a
+# shape that is met no oftener is not worth a recording.
+BEFORE = 2
+KEPT = 4  # recordings: guided and unguided, of two lengths
 
 
 @dataclasses.dataclass
@@ -26,11 +33,21 @@ class _Recording:
 
 
 class Recorded:
-    """Calls ``FastJoint.velocity`` by replaying; one recording per shape of the inputs."""
+    """Calls ``FastJoint.velocity`` by replaying; one recording per shape of the inputs.
+
+    The first ``BEFORE`` forwards of a shape are launched one by one. Where a forward cannot be
+    recorded (its recording needs memory of its own), all are, and a warning says so once.
+    """
 
     def __init__(self, joint: FastJoint) -> None:
         self._joint = joint
-        self._recordings: dict[tuple[Any, ...], _Recording] = {}
+        self._met: dict[tuple[Any, ...], int] = {}
+        self._recordings: OrderedDict[tuple[Any, ...], _Recording] = OrderedDict()
+        self._works = True
+        # What is cached per stream (cuBLAS's workspace) is then there before the recording.
+        self._stream: torch.cuda.Stream | None = None
+        # One pool for all: they run one after another, and results are copied out of it.
+        self._pool: Any = None
 
     def __call__(
         self,
@@ -43,9 +60,15 @@ class Recorded:
     ) -> Tensor:
         shapes = tuple(tensor.shape for tensor in _tensors(tables))
         key = (target.shape, shared, shapes)
-        if key not in self._recordings:
-            self._recordings[key] = self._record(target, sigma, tables, shared)
-        own = self._recordings[key]
+        own = self._recordings.get(key)
+        if own is None:
+            met = self._met.get(key, 0)
+            self._met[key] = met + 1
+            if self._works and met >= BEFORE:
+                own = self._try(key, target, sigma, tables, shared)
+            if own is None:
+                return self._launch(target, sigma, tables, shared, selections)
+        self._recordings.move_to_end(key)
         own.target.copy_(target)
         own.sigma.copy_(sigma)
         if own.holds is not tables:
@@ -57,19 +80,58 @@ class Recorded:
             selections.extend(selected.clone() for selected in own.selected)
         return own.velocity.clone()
 
+    def _launch(
+        self,
+        target: Tensor,
+        sigma: Tensor,
+        tables: Tables,
+        shared: int,
+        selections: list[Tensor] | None,
+    ) -> Tensor:
+        """Run a forward as it is, on the stream that recordings are made on."""
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()
+        found: list[Tensor] | None = None if selections is None else []
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            velocity = self._joint.velocity(
+                target, sigma, tables, shared=shared, selections=found
+            )
+        torch.cuda.current_stream().wait_stream(self._stream)
+        if selections is not None and found is not None:
+            selections.extend(selected.clone() for selected in found)
+        return velocity.clone()
+
+    def _try(
+        self, key: tuple[Any, ...], target: Tensor, sigma: Tensor, tables: Tables, shared: int
+    ) -> _Recording | None:
+        try:
+            own = self._record(target, sigma, tables, shared)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one too
+            self._works = False
+            self._recordings.clear()
+            torch.cuda.empty_cache()
+            logger.warning(
+                "forwards cannot be recorded as CUDA graphs and are launched one by one: %s",
+                str(error).split("\n")[0],
+            )
+            return None
+        self._recordings[key] = own
+        while len(self._recordings) > KEPT:
+            gone, _ = self._recordings.popitem(last=False)
+            del self._met[gone]
+        return own
+
     def _record(self, target: Tensor, sigma: Tensor, tables: Tables, shared: int) -> _Recording:
         own_target, own_sigma, own_tables = target.clone(), sigma.clone(), _copied(tables)
-        run = self._joint.velocity
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                run(own_target, own_sigma, own_tables, shared=shared)
-        torch.cuda.current_stream().wait_stream(stream)
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         selected: list[Tensor] = []
-        with torch.cuda.graph(graph):
-            velocity = run(own_target, own_sigma, own_tables, shared=shared, selections=selected)
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            velocity = self._joint.velocity(
+                own_target, own_sigma, own_tables, shared=shared, selections=selected
+            )
         return _Recording(graph, own_target, own_sigma, own_tables, tables, velocity, selected)
 
 

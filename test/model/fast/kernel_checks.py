@@ -75,6 +75,48 @@ def check_fp8_attention():
 
 
 @torch.no_grad()
+@torch.inference_mode()
+def check_recorded():
+    """Forwards and pairs that are replayed are those that are launched, whatever changes."""
+    from hydra_model.config import TransformerConfig
+    from hydra_model.fast.acceleration import Acceleration
+    from hydra_model.fast.engine import Engine
+    from hydra_model.transformer import Transformer
+
+    config = TransformerConfig(
+        dim=64, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16, text_dim=16,
+        latent_channels=4, top_k=2,
+    )  # fmt: skip
+    model = Transformer(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    plain = Engine(model, Acceleration(attention="gather"))
+    recorded = Engine(model, Acceleration(attention="gather", graph=True, paired=True))
+    for frames, prompt in itertools.product((6, 4), range(2)):
+        times = (torch.arange(frames) - frames, torch.arange(frames))
+        own, negative = (
+            model.prepare(
+                context, cameras[0], cameras[1], context_times=times[0], target_times=times[1],
+                text=torch.randn(1, 8, 16),
+            )
+            for context, cameras in [
+                (torch.randn(1, 4, frames, 8, 12), torch.randn(2, 1, frames, 1, 12))
+            ] * 2
+        )  # fmt: skip
+        for step in range(5):
+            target, sigma = torch.randn(1, 4, frames, 8, 12), torch.rand(1)
+            selected, expected = [], []
+            got = recorded.forward(target, sigma, own, selections=selected)
+            check(f"recorded, {frames} frames, prompt {prompt}, step {step}", got,
+                  plain.forward(target, sigma, own, selections=expected))  # fmt: skip
+            for one, other in zip(selected, expected, strict=True):
+                assert torch.equal(one, other)
+            both = recorded.pair(target, sigma, own, negative)
+            for got, expected in zip(both, plain.pair(target, sigma, own, negative), strict=True):
+                check("recorded pair", got, expected, 1e-4)
+    assert len(recorded._recorded._recordings) == 4, recorded._recorded._recordings.keys()
+
+
 def main() -> int:
     torch.manual_seed(0)
     on_gpu = torch.cuda.is_available() and "TRITON_INTERPRET" not in os.environ
@@ -116,7 +158,9 @@ def main() -> int:
     )
     expected = attention.gather(operands)
     check("retrieval in place", attention.triton_in_place(operands), expected)
-    if not on_gpu:
+    if on_gpu:
+        check_recorded()
+    else:
         from interpreted_fp8 import round_as_a_gpu
 
         round_as_a_gpu()
