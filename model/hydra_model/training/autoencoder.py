@@ -164,7 +164,7 @@ def train_autoencoder(
     deviation = torch.tensor(config.autoencoder.latents_std, device=device).view(-1, 1, 1, 1)
     generator = torch.Generator(device)
     source = ClipSource(config, training, process, core)
-    forward = torch.compile(_reconstruct, dynamic=False) if compiled else _reconstruct
+    forward = torch.compile(reconstruct, dynamic=False) if compiled else reconstruct
     began, first = time.monotonic(), step
     while step < total_steps and (leg_steps is None or step - first < leg_steps):
         elapsed = agree(time.monotonic() - began, process)
@@ -226,12 +226,13 @@ def train_autoencoder(
     return average.weights, step
 
 
-def _reconstruct(model: Autoencoder, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def reconstruct(model: Autoencoder, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the decoded video, the latents' means and their divergence from a unit Gaussian."""
     mean, log_variance = model.encode_moments(video)
     sampled = mean + noise * (0.5 * log_variance).exp()
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    decoded = model.decode_parallel(sampled, clamp=False)
+    # Weights that training goes on from come with their latents' mean and deviation.
+    decoded = model.decode_parallel(model.normalise(sampled), clamp=False)
     return decoded, mean, kl
 
 

@@ -23,6 +23,7 @@ from hydra_model.training.autoencoder import (
     AutoencoderTraining,
     ClipSource,
     loss_terms,
+    reconstruct,
     train_autoencoder,
 )
 from hydra_model.training.data import (
@@ -335,6 +336,21 @@ def test_the_autoencoder_weighs_pixels_and_edges_of_subjects() -> None:
     pixels, edges = loss_terms(video, elsewhere, weight)
     torch.testing.assert_close(pixels, torch.tensor(1 / 16 / mean))
     torch.testing.assert_close(edges, torch.tensor(2 * 1 / 12 / ((11 + 8) / 12)))
+
+
+def test_the_autoencoder_is_trained_to_decode_what_the_simulator_decodes() -> None:
+    """Weights gone on from have a mean and a deviation, which decoding undoes."""
+    config = dataclasses.replace(
+        SHORT.autoencoder, latents_mean=(0.3,) * 12, latents_std=(2.5,) * 12
+    )
+    torch.manual_seed(4)
+    model = Autoencoder(config).prepare("cpu", torch.float32)
+    video = torch.rand(1, 3, 5, 32, 48) * 2 - 1
+    with torch.no_grad():
+        decoded, mean, _ = reconstruct(model, video, torch.zeros(1, 12, 2, 4, 6))
+    torch.testing.assert_close(model.normalise(mean), model.encode(video))
+    expected = model.decode(model.encode(video))
+    torch.testing.assert_close(decoded.clamp(-1, 1), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_clips_tell_where_their_subjects_are() -> None:
