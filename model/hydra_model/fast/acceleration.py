@@ -63,8 +63,8 @@ FP8_PARTS = (*FP8_PRODUCTS, ATTENTION)
 REFERENCE = "reference"
 _PRESETS: dict[str, Acceleration | None] = {
     REFERENCE: None,  # the readable path
-    "exact": Acceleration(),
-    "fp8": Acceleration(fp8=FP8_PARTS),
+    "exact": Acceleration(paired=True, graph=True),
+    "fp8": Acceleration(paired=True, graph=True, fp8=FP8_PARTS),
 }
 
 

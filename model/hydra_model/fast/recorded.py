@@ -128,7 +128,10 @@ class Recorded:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         selected: list[Tensor] = []
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # What other threads do on the GPU meanwhile is no part of it, and may go on.
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        ):
             velocity = self._joint.velocity(
                 own_target, own_sigma, own_tables, shared=shared, selections=selected
             )
