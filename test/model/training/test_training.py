@@ -366,23 +366,20 @@ def test_clips_tell_where_their_subjects_are() -> None:
 
 
 def test_an_anchor_keeps_latents_near_those_of_the_weights_begun_with(tmp_path: Path) -> None:
+    config = dataclasses.replace(SHORT, context_latents=2, chunk_latents=2)  # little to render
+    process = Process(0, 1, torch.device("cpu"))
+    few = AutoencoderTraining(frames=5, clips=2, worlds=1, average_decay=0.0)
     torch.manual_seed(3)
     given = Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32)
     begin = {name: value.clone() for name, value in given.state_dict().items()}
-    source = ClipSource(
-        SHORT, AutoencoderTraining(clips=2), Process(0, 1, torch.device("cpu")), None
-    )
-    video = to_video(source.clips(0)[0])
+    video = to_video(ClipSource(config, few, process, None).clips(0)[0])
 
     def moved(anchor: float) -> float:
-        training = AutoencoderTraining(
-            frames=5, clips=2, worlds=1, anchor=anchor, average_decay=0.0
-        )  # fmt: skip
         folder = tmp_path / str(anchor)
         folder.mkdir()
         weights, _ = train_autoencoder(
-            SHORT, training, Process(0, 1, torch.device("cpu")), folder=folder,
-            seconds=math.inf, total_steps=12, compiled=False, begin=begin, log=lambda line: None,
+            config, dataclasses.replace(few, anchor=anchor), process, folder=folder,
+            seconds=math.inf, total_steps=6, compiled=False, begin=begin, log=lambda line: None,
         )  # fmt: skip
         trained = Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32)
         trained.load_state_dict(weights)
