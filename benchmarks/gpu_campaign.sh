@@ -29,8 +29,8 @@ for part in $parts; do
       "$python" test/model/fast/kernel_checks.py > "$folder/kernels.txt" 2>&1 \
         && echo "kernels agree" || { echo "kernels FAILED"; tail -n 5 "$folder/kernels.txt"; } ;;
     forward) bench forward --parts forward,autoencoder,profile --repeats 3 ;;
-    chunk) bench chunk --parts chunk --chunk-variant exact ;;
-    fp8) bench fp8 --parts chunk --chunk-variant "fp8 qkv output up down" --presets fast,few_step ;;
+    chunk) bench chunk --parts chunk --chunk-variant exact+pair+graph ;;
+    fp8) bench fp8 --parts chunk --chunk-variant "fp8 all+pair+graph" --presets fast,few_step ;;
     team) bench team --parts team --gpus "$(${python} -c 'import torch; print(max(1, torch.cuda.device_count()))')" ;;
     *) echo "unknown part $part; accepted: kernels forward chunk fp8 team"; exit 2 ;;
   esac

@@ -74,7 +74,6 @@ def check_fp8_attention():
         check("to 8 bits", rows.values.float() * rows.scales, expected.flatten(-2), 0.07)
 
 
-@torch.no_grad()
 @torch.inference_mode()
 def check_recorded():
     """Forwards and pairs that are replayed are those that are launched, whatever changes."""
@@ -117,6 +116,7 @@ def check_recorded():
     assert len(recorded._recorded._recordings) == 4, recorded._recorded._recordings.keys()
 
 
+@torch.no_grad()
 def main() -> int:
     torch.manual_seed(0)
     on_gpu = torch.cuda.is_available() and "TRITON_INTERPRET" not in os.environ
