@@ -2,7 +2,6 @@
 """Training on a miniature model: the objective, the learning, and resuming."""
 
 import dataclasses
-import math
 from pathlib import Path
 
 import pytest
@@ -19,20 +18,8 @@ from hydra_model.rays import camera_channels
 from hydra_model.training import flow
 from hydra_model.training import transformer as transformer_training
 from hydra_model.training.__main__ import main
-from hydra_model.training.autoencoder import (
-    AutoencoderTraining,
-    ClipSource,
-    loss_terms,
-    reconstruct,
-    train_autoencoder,
-)
-from hydra_model.training.data import (
-    Batch,
-    WorldStream,
-    latent_mask,
-    procedural_batch,
-    to_video,
-)
+from hydra_model.training.autoencoder import AutoencoderTraining
+from hydra_model.training.data import Batch, WorldStream, latent_mask, procedural_batch
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining
 from hydra_model.training.journal import Journal
@@ -56,12 +43,7 @@ CONFIG = dataclasses.replace(
     video=dataclasses.replace(DEFAULT.video, height=32, width=48),
     autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
     transformer=dataclasses.replace(
-        DEFAULT.transformer,
-        dim=48,
-        num_heads=2,
-        ffn_dim=96,
-        num_blocks=2,
-        freq_dim=16,
+        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16,
         camera="rays",
     ),
 )
@@ -321,73 +303,6 @@ def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
         few_step=FewStepTraining(steps=2, substeps=2, worlds=1, draws=1),
         **{name: Length(steps=steps) for name, steps in lengths.items()}, **changes,
     )  # fmt: skip
-
-
-def test_the_autoencoder_weighs_pixels_and_edges_of_subjects() -> None:
-    video = torch.zeros(1, 3, 1, 4, 4)
-    subject, elsewhere = video.clone(), video.clone()
-    subject[..., 0, 0] = elsewhere[..., 3, 3] = 1.0
-    weight = torch.ones(1, 1, 1, 4, 4)
-    weight[..., 0, 0] = 8.0
-    mean = (15 + 8) / 16
-    pixels, edges = loss_terms(video, subject, weight)
-    torch.testing.assert_close(pixels, torch.tensor(8 / 16 / mean))
-    torch.testing.assert_close(edges, torch.tensor(2 * 8 / 12 / ((11 + 8) / 12)))
-    pixels, edges = loss_terms(video, elsewhere, weight)
-    torch.testing.assert_close(pixels, torch.tensor(1 / 16 / mean))
-    torch.testing.assert_close(edges, torch.tensor(2 * 1 / 12 / ((11 + 8) / 12)))
-
-
-def test_the_autoencoder_is_trained_to_decode_what_the_simulator_decodes() -> None:
-    """Weights gone on from have a mean and a deviation, which decoding undoes."""
-    config = dataclasses.replace(
-        SHORT.autoencoder, latents_mean=(0.3,) * 12, latents_std=(2.5,) * 12
-    )
-    torch.manual_seed(4)
-    model = Autoencoder(config).prepare("cpu", torch.float32)
-    video = torch.rand(1, 3, 5, 32, 48) * 2 - 1
-    with torch.no_grad():
-        decoded, mean, _ = reconstruct(model, video, torch.zeros(1, 12, 2, 4, 6))
-    torch.testing.assert_close(model.normalise(mean), model.encode(video))
-    expected = model.decode(model.encode(video))
-    torch.testing.assert_close(decoded.clamp(-1, 1), expected, atol=1e-4, rtol=1e-4)
-
-
-def test_clips_tell_where_their_subjects_are() -> None:
-    training = AutoencoderTraining(clips=4, worlds=2)
-    config = dataclasses.replace(SHORT, world_style="rich")
-    source = ClipSource(config, training, Process(0, 1, torch.device("cpu")), None)
-    for step in range(source.per_epoch):
-        clips, subjects = source.clips(step)
-        assert clips.shape[:-1] == subjects.shape == (4, 17, 32, 48)
-        # Subjects alone are as colourful as this.
-        colourful = (clips.amax(-1).int() - clips.amin(-1).int()) > 130
-        assert subjects.dtype == torch.bool and subjects[colourful].float().mean() > 0.8
-
-
-def test_an_anchor_keeps_latents_near_those_of_the_weights_begun_with(tmp_path: Path) -> None:
-    config = dataclasses.replace(SHORT, context_latents=2, chunk_latents=2)  # little to render
-    process = Process(0, 1, torch.device("cpu"))
-    few = AutoencoderTraining(frames=5, clips=2, worlds=1, average_decay=0.0)
-    torch.manual_seed(3)
-    given = Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32)
-    begin = {name: value.clone() for name, value in given.state_dict().items()}
-    video = to_video(ClipSource(config, few, process, None).clips(0)[0])
-
-    def moved(anchor: float) -> float:
-        folder = tmp_path / str(anchor)
-        folder.mkdir()
-        weights, _ = train_autoencoder(
-            config, dataclasses.replace(few, anchor=anchor), process, folder=folder,
-            seconds=math.inf, total_steps=6, compiled=False, begin=begin, log=lambda line: None,
-        )  # fmt: skip
-        trained = Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32)
-        trained.load_state_dict(weights)
-        change = trained.encode_moments(video)[0] - given.encode_moments(video)[0]
-        return change.square().mean().item()
-
-    free, held = moved(0.0), moved(100.0)
-    assert held < 0.5 * free, (held, free)
 
 
 def test_a_run_says_on_which_worlds_it_was(tmp_path: Path) -> None:
