@@ -6,15 +6,24 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra_ros.cli.extras import require
+
+if TYPE_CHECKING:
+    from rclpy.executors import Executor
+
+    from hydra_ros.recording.writer import BagWriter
 
 HELP = "record commands, frames and memory of a running simulator to a bag (MCAP)"
 
 NOTHING = 1
 LOOK_EVERY = 0.25  # s
+AT_END = 2.0  # s; for what has come when the end is asked for, on a machine that is behind
+QUIET = 10  # turns of the executor without a message: it also turns for other things
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +59,11 @@ def run(options: argparse.Namespace) -> int:
     image = "camera/image_raw/compressed" if options.compressed else "camera/image_raw"
     topics = {*TOPICS, *options.topics} - {"camera/image_raw"} | {image}
     rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    # Both: a shell starts what runs in the background with SIGINT ignored.
+    ended = threading.Event()
+    # Both: a shell starts what runs in the background with SIGINT ignored. No exception: it
+    # could come between a message's parts.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, lambda *_: ended.set())
     try:
         node = rclpy.create_node("hydra_record", namespace=options.namespace)
         image = node.resolve_topic_name(image)
@@ -62,18 +73,27 @@ def run(options: argparse.Namespace) -> int:
             recorder = Recorder(node, writer, tuple(topics))
             report.stage(f"Messages recorded to {output} (Ctrl-C ends it)")
             started, looked = time.monotonic(), 0.0
-            try:
-                while not _enough(options, time.monotonic() - started, writer.counts, image):
-                    if time.monotonic() - looked > LOOK_EVERY:
-                        looked = time.monotonic()
-                        recorder.look()
-                    executor.spin_once(timeout_sec=0.1)
-                    report.update(sum(writer.counts.values()))
-            except KeyboardInterrupt:
-                pass
+            while not _enough(options, time.monotonic() - started, writer.counts, image):
+                if time.monotonic() - looked > LOOK_EVERY:
+                    looked = time.monotonic()
+                    recorder.look()
+                executor.spin_once(timeout_sec=0.1)
+                report.update(sum(writer.counts.values()))
+                if ended.is_set():
+                    take_waiting(executor, writer)
+                    break
     finally:
         rclpy.try_shutdown()
     return _print(writer.counts, recorder.unknown, output)
+
+
+def take_waiting(executor: Executor, writer: BagWriter) -> None:
+    """Write the messages that have come and were not looked at yet, for ``AT_END`` at most."""
+    until, quiet = time.monotonic() + AT_END, 0
+    while quiet < QUIET and time.monotonic() < until:
+        before = sum(writer.counts.values())
+        executor.spin_once(timeout_sec=0.0)
+        quiet = 0 if sum(writer.counts.values()) > before else quiet + 1
 
 
 def _enough(

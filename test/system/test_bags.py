@@ -79,8 +79,8 @@ def test_a_recording_holds_what_was_commanded_and_shown(simulator, tmp_path):
     )  # fmt: skip
     try:
         node = client._node
-        wait_until(lambda: node.count_subscribers("camera/image_raw") == 2, "recorder")
-        wait_until(lambda: node.count_subscribers("path_cmd") == 2, "recorder")
+        for topic in ("camera/image_raw", "camera/camera_info", "camera/pose", "path_cmd"):
+            wait_until(lambda topic=topic: node.count_subscribers(topic) == 2, "recorder")
         client.forget()
         step = np.eye(4)
         step[0, 3] = 0.1
