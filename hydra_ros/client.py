@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from action_msgs.msg import GoalStatus
 from nav_msgs.msg import Path
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
@@ -33,18 +32,14 @@ from hydra_ros.action_client import ActionClient
 from hydra_ros.conversions import pose_from_message, pose_stamped_message
 from hydra_ros.environment import use_dds_profile
 from hydra_ros.frame_collector import FrameCollector, ReceivedFrame
-from hydra_ros.msg import ImaginedFuture, StateInfo
+from hydra_ros.imagining import Future, Imagining, Progress, SimulatorError
+from hydra_ros.msg import StateInfo
 from hydra_ros.node_spinner import NodeSpinner
 from hydra_ros.observer import Observer
-from hydra_ros.rollout_messages import frames_from_message
 from hydra_ros.srv import Commit, DeleteState, ListStates, LoadState, Reset, SaveState
 from hydra_ros.state_watch import StateWatch
 
 PathLike = Path | Sequence[Any] | np.ndarray  # the latter two: poses [N, 4, 4]
-
-
-class SimulatorError(RuntimeError):
-    """The simulator refused, or is not there; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,101 +48,6 @@ class Camera:
 
     pose: np.ndarray
     time: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Future:
-    """One candidate path, imagined once.
-
-    ``frames`` uint8 [n, H, W, 3] with the numbers ``indices`` [n] along the path (0 is the first
-    after the state) and the camera's ``poses`` [n, 4, 4]. ``intrinsics`` [3, 3] is its pinhole
-    matrix in pixels, (0, 0) the centre of the first one. ``id`` is "" unless it was kept.
-    """
-
-    id: str
-    candidate: int
-    sample: int
-    seed: int
-    indices: np.ndarray
-    poses: np.ndarray
-    intrinsics: np.ndarray
-    frames: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a goal is: frames of all candidates, and seconds it will still take."""
-
-    frames_done: int
-    frames_total: int
-    time_left: float
-
-
-class Imagining:
-    """Futures on their way; made by ``SimulatorClient.start_imagining``."""
-
-    def __init__(self, client: SimulatorClient, goal: Rollout.Goal) -> None:
-        self.progress: Progress | None = None
-        self.timings: dict[str, float] = {}
-        self.batch = 0  # most candidates that were computed at once
-        self._client = client
-        self._on_progress: Callable[[Progress], None] | None = None
-        self._cancel_wanted = False
-        self._handle: Any = None
-        self._goal = client._rollout.send_goal_async(goal, feedback_callback=self._feedback)
-        self._result: Any = None
-
-    def cancel(self) -> None:
-        """Give it up; ``result`` then raises ``SimulatorError``."""
-        self._cancel_wanted = True
-        if self._handle:
-            self._handle.cancel_goal_async()
-
-    def result(
-        self,
-        timeout: float | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> list[Future]:
-        """Wait for the futures, samples of a candidate side by side.
-
-        ``on_progress`` is called after every chunk, on the executor's thread.
-
-        Raises:
-            SimulatorError: the goal was refused or given up, with the reason.
-            TimeoutError: not done in ``timeout`` seconds; the goal is cancelled.
-        """
-        self._on_progress = on_progress
-        deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            if self._handle is None:
-                self._handle = self._client._wait(self._goal, deadline, "no answer to the goal")
-                if not self._handle.accepted:
-                    raise SimulatorError("the simulator did not accept the goal")
-            if self._cancel_wanted:
-                self._handle.cancel_goal_async()
-            if self._result is None:
-                self._result = self._handle.get_result_async()
-            answer = self._client._wait(self._result, deadline, "the rollout is not done")
-        except (TimeoutError, KeyboardInterrupt):
-            self.cancel()
-            raise
-        result = answer.result
-        if answer.status != GoalStatus.STATUS_SUCCEEDED:
-            raise SimulatorError(result.message or "the rollout was given up")
-        names = ("queued_s", "context_s", "sampling_s", "decoding_s", "total_s")
-        self.timings = {name.removesuffix("_s"): getattr(result, name) for name in names}
-        self.batch = result.batch
-        return [_future(message) for message in result.futures]
-
-    def _feedback(self, message: Any) -> None:
-        feedback = message.feedback
-        self.progress = Progress(
-            frames_done=feedback.frames_done,
-            frames_total=feedback.frames_total,
-            time_left=feedback.time_left_s,
-        )
-        if self._on_progress:
-            self._on_progress(self.progress)
 
 
 class SimulatorClient:
@@ -285,7 +185,7 @@ class SimulatorClient:
             if frames not in choices:
                 raise ValueError(f"frames is {frames!r}; accepted: 'all', 'last' or a number")
             goal.frames = choices[frames]
-        return Imagining(self, goal)
+        return Imagining(self._rollout, goal, self._wait)
 
     def commit(self, future: Future | str, frames: int = 0) -> Camera:
         """Make a kept future, or its first so many frames, the live world.
@@ -471,16 +371,3 @@ def path_message(path: PathLike, frame_id: str = "") -> Path:
     message = Path(header=header)
     message.poses = [pose_stamped_message(pose, header) for pose in poses]
     return message
-
-
-def _future(message: ImaginedFuture) -> Future:
-    return Future(
-        id=message.id,
-        candidate=message.candidate,
-        sample=message.sample,
-        seed=message.seed,
-        indices=np.array(message.indices, dtype=np.int64),
-        poses=np.stack([pose_from_message(pose.pose) for pose in message.poses]),
-        intrinsics=np.reshape(message.camera_info.k, (3, 3)),
-        frames=frames_from_message(message),
-    )

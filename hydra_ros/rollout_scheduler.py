@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 # A turn ends after so long; then another goal or a live step may come first.
 TURN_SECONDS = 0.1
-# Of a realtime stream's spare frames (see session.SPARE_FRAMES), what a slice may take.
+# Of a realtime stream's spare frames (see live_steps.SPARE_FRAMES), what a slice may take.
 SLICE_SECONDS = 0.1
 
 

@@ -213,7 +213,7 @@ class RolloutServer:
 
             options = {
                 "samples": goal.samples, "every": goal.every,
-                "chunk_frames": session.chunk_frames,
+                "chunk_frames": session.steps.chunk_frames,
                 "on_chunk": lambda parts: self._report(handle, job, goal, format, parts),
             }  # fmt: skip
             if workers:
@@ -247,7 +247,7 @@ class RolloutServer:
             self._scheduler = RolloutScheduler(
                 session.thread.call,
                 lambda: session.thread.wanted,
-                session,
+                session.steps,
                 self._post,
                 self._settings().rollout_batch or (GPU_BATCH if gpu else CPU_BATCH),
             )

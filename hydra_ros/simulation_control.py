@@ -202,7 +202,7 @@ class SimulationControl:
     def _quit(self) -> None:
         session = self._session()
         if session:
-            session.paused = True
+            session.steps.paused = True
         self._states.quitting = True
         self._node.get_logger().info("quitting, as was asked for over set_simulation_state")
         self._node.create_timer(QUIT_AFTER, self._node.context.try_shutdown, clock=self._steady)
@@ -272,13 +272,13 @@ class SimulationControl:
         try:
             await self._until(lambda: self._settled(session))
             done = 0
-            for length in chunk_lengths(steps, session.chunk_frames):
+            for length in chunk_lengths(steps, session.steps.chunk_frames):
                 if cancelled() or self._states.state != SimulationState.PAUSED:
                     break
-                before = session.frames_published
+                before = session.publisher.published
 
                 def shown(before: int = before, done: int = done, length: int = length) -> bool:
-                    count = min(session.frames_published - before, length)
+                    count = min(session.publisher.published - before, length)
                     reported = report(done + count)
                     return (reported and count == length) or self._gone(session)
 
@@ -297,7 +297,7 @@ class SimulationControl:
 
     def _settled(self, session: Session) -> bool:
         """Whether everything that was simulated has been published."""
-        return self._gone(session) or not (session.busy or session.frames_waiting)
+        return self._gone(session) or not (session.steps.busy or session.publisher.waiting)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         if condition():

@@ -101,7 +101,7 @@ class EntityServices:
             session.add(command)
         except CommandError as error:
             raise Refusal(failed, str(error)) from None
-        self._placed = (session.run, session.frames_published, command.poses[-1])
+        self._placed = (session.run, session.publisher.published, command.poses[-1])
 
     def _check(self, entity: str) -> None:
         if entity != CAMERA:
@@ -130,8 +130,8 @@ class EntityServices:
 
     def _state(self, session: Session) -> Any:
         settings = self._settings()
-        pose = session.shown_pose
-        if self._placed and self._placed[:2] == (session.run, session.frames_published):
+        pose = session.publisher.shown_pose
+        if self._placed and self._placed[:2] == (session.run, session.publisher.published):
             pose = self._placed[2]
         if settings.pose_convention == "body":
             pose = conversions.optical_to_body(pose)

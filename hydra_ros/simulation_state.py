@@ -58,7 +58,7 @@ class SimulationStates:
             return SimulationState.NO_WORLD
         if session.state == "starting":
             return SimulationState.LOADING_WORLD
-        if not session.paused:
+        if not session.steps.paused:
             # An inactive node is paused by its lifecycle.
             return SimulationState.PLAYING if session.active else SimulationState.PAUSED
         stopped = self._stopped_in is session and self._stopped_run == session.run
@@ -67,20 +67,20 @@ class SimulationStates:
     def play(self, session: Session) -> None:
         """Let time go on."""
         self._stopped_run = None
-        session.paused = False
-        session.pump()
+        session.steps.paused = False
+        session.steps.pump()
 
     def pause(self, session: Session) -> None:
         """Let time stand still after the chunk that is being simulated."""
         self._stopped_run = None
-        session.paused = True
+        session.steps.paused = True
 
     def stop_with(self, session: Session, started: Future) -> Future:
         """Be stopped once a world has started, before its first chunk is begun."""
 
         def stop(done: Future) -> None:
             if not done.exception():
-                session.paused = True
+                session.steps.paused = True
                 self._stopped_in, self._stopped_run = session, session.run
 
         started.add_done_callback(stop)

@@ -298,7 +298,7 @@ class SimulatorNode(LifecycleNode):
         elapsed = min(now - self._last_tick, 2 * TICK)
         self._last_tick = now
         if self._session:
-            self._session.idle(elapsed)
+            self._session.steps.idle(elapsed)
             self._observations.match()
 
     def _publish_frames(self) -> None:
@@ -309,7 +309,7 @@ class SimulatorNode(LifecycleNode):
             self._frame_timer.timer_period_ns = int(wait * 1e9)
             self._frame_timer.reset()
         if self._session:
-            self._session.pump()
+            self._session.steps.pump()
 
     def _every_second(self) -> None:
         self._inputs.detect_twist_type()
