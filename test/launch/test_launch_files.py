@@ -118,11 +118,13 @@ def test_a_choice_is_offered(name, argument):
 
 
 def test_the_planner_is_started_with_its_goal_beside_a_simulator():
-    context = context_of("planner", goal="goal.png", namespace="/left")
+    context = context_of(
+        "planner", goal="goal.png", namespace="/left", legs="4", candidates="8", iterations="3"
+    )
     _, planner = load("planner").start_all(context)
     words = [part.perform(context) for (part,) in planner.cmd]
     assert words[2:] == [
-        "--goal", "goal.png", "--legs", "6", "--candidates", "32", "--iterations", "4",
+        "--goal", "goal.png", "--legs", "4", "--candidates", "8", "--iterations", "3",
         "--namespace", "/left",
     ]  # fmt: skip
 
