@@ -2,6 +2,7 @@
 """The definitions put into bags are those of the types, as another implementation reads them."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def test_a_definition_has_the_hash_of_the_type(name):
     store = get_typestore(Stores.EMPTY)
     store.register(get_types_from_msg(message_definition(name), name))
     package, _, message = name.partition("/msg/")
-    description = Path(sys.prefix, "share", package, "msg", f"{message}.json")
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    paths = [Path(prefix, "share", package, "msg", f"{message}.json") for prefix in prefixes]
+    description = next(path for path in paths if path.is_file())
     hashes = json.loads(description.read_text())["type_hashes"]
     (expected,) = [entry["hash_string"] for entry in hashes if entry["type_name"] == name]
     assert store.hash_rihs01(name) == expected
