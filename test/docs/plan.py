@@ -24,6 +24,14 @@ SMALL_TUNING = (
     "diffusion_pytorch_model.safetensors"
 )
 
+# The same for the default model.
+SMALL_TRAINING = (
+    " --set model=trained.json --set device=cpu --set compiled=false --set samples=false"
+    ' --set autoencoder_length={"steps":1} --set transformer_length={"steps":1}'
+    ' --set few_step_length={"steps":1} --set autoencoder.worlds=1 --set autoencoder.clips=1'
+    " --set transformer.worlds=1 --set transformer.draws=1 --set few_step.worlds=1"
+)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -125,21 +133,17 @@ ENDING = (
         (("hydra-1.3b", "model"),),
     ),
     # The default model's way, with a smaller one.
+    Run("hydra-ros train transformer --preset default", SMALL_TRAINING),
     Run(
-        "python -m hydra_model.training runs/first",
-        " --config trained.json --autoencoder-seconds 1 --transformer-seconds 1 --worlds 1"
-        " --clips 1 --draws 1 --device cpu --eager",
+        "hydra-ros train transformer --preset default --processes 2",
+        f"{SMALL_TRAINING} --output runs/other",
+        (("2", "1"),),
     ),
     Run(
-        "hydra-ros evaluate --model runs/first/model --worlds 256 --output runs/first/evaluation",
+        "hydra-ros evaluate --model runs/default/model --worlds 256 "
+        "--output runs/default/evaluation",
         " --device cpu --steps 1",
         (("256", "1"),),
-    ),
-    Run(
-        "hydra-ros train transformer --preset default",
-        " --set model=trained.json --set borrowed_autoencoder=runs/first/model --set device=cpu"
-        ' --set compiled=false --set samples=false --set transformer_length={"steps":1}'
-        ' --set few_step_length={"steps":1} --set transformer.worlds=1 --set few_step.worlds=1',
     ),
     Run("hydra-ros train transformer --config mine.yaml --processes 2", "", (("2", "1"),)),
 )
@@ -308,10 +312,6 @@ NOT_RUN = {
         "has a test of its own", ("system/test_rollouts_workers.py",)
     ),
     r"hydra_simulator .*ray_address:=.*": Reason("needs several machines", ("model/workers",)),
-    r"torchrun .*": Reason(
-        "starts PyTorch in three processes for what is run in one",
-        ("model/training/test_command.py", "model/training/test_training.py"),
-    ),
     r"hydra-ros demo --model runs/.*": Reason(
         "takes as long again as with the default weights, which is run; that model is evaluated",
         ("system/test_demo.py",),

@@ -105,7 +105,7 @@ def problem(words: list[str]) -> str | None:
         return _node(name, rest)
     if name == "make":
         return _make(rest)
-    if name in ("python", "python3", "torchrun"):
+    if name in ("python", "python3"):
         return _python(rest)
     if name in ("bash", "sh"):
         return None if (ROOT / rest[0]).is_file() else f"there is no script {rest[0]!r}"

@@ -2,23 +2,31 @@
 """The tables of docs/training.md against the programs."""
 
 import re
+from operator import attrgetter
 from pathlib import Path
 
-from hydra_model.training.__main__ import build_parser
-from hydra_model.training.command import presets
+import yaml
+
+from hydra_model.training.command import CONFIGS, presets
+from hydra_model.training.procedural_run import Length, ProceduralRun
+from hydra_model.training.settings import build, read_yaml
 
 TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 
 
-def test_every_option_is_in_the_table_with_its_default() -> None:
-    rows = re.findall(r"^\| `(--[\w-]+)` \| (.*?) ?\|", TEXT, re.MULTILINE)
-    documented = {name: default.strip("` ") for name, default in rows}
-    actions = [a for a in build_parser()._actions if a.option_strings and a.dest != "help"]
-    real = {
-        a.option_strings[-1]: "" if a.default is None or a.default is False else str(a.default)
-        for a in actions
-    }
-    assert documented == real
+def test_every_field_of_the_default_models_config_is_in_the_table_as_the_preset_has_it() -> None:
+    table = TEXT[TEXT.index("| field | in the preset |") :]
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) ?\|", table[: table.index("\n\n")], re.MULTILINE)
+    documented = {
+        name: yaml.safe_load(value.strip("`")) for names, value in rows
+        for name in re.findall("`(.*?)`", names)
+    }  # fmt: skip
+    settings = build(ProceduralRun, read_yaml(CONFIGS / "default.yaml"))
+    for name, value in documented.items():
+        real = attrgetter(name)(settings)
+        assert real == (Length(**value) if isinstance(real, Length) else value), name
+    groups = {"autoencoder", "transformer", "few_step"}  # of which the table has some fields
+    assert set(documented) >= set(vars(settings)) - groups - {"recipe", "output"}
 
 
 def test_every_preset_is_named() -> None:

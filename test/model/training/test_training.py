@@ -17,7 +17,6 @@ from hydra_model.procedural import Worlds, sample_worlds
 from hydra_model.rays import camera_channels
 from hydra_model.training import flow
 from hydra_model.training import transformer as transformer_training
-from hydra_model.training.__main__ import main
 from hydra_model.training.autoencoder import AutoencoderTraining
 from hydra_model.training.data import Batch, WorldStream, latent_mask, procedural_batch
 from hydra_model.training.distributed import Process
@@ -390,19 +389,27 @@ def test_a_run_begins_with_given_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_makes_a_model_folder_goes_on_and_lends_its_autoencoder(tmp_path: Path) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(SHORT.to_json())
-    common = ["--eager", "--device", "cpu", "--worlds", "1", "--transformer-seconds", "90"]
-    first = [str(tmp_path / "run"), "--config", str(config), *common, "--leg-seconds", "1"]
-    assert main([*first, "--clips", "2", "--autoencoder-seconds", "1"]) == 0
+    (tmp_path / "config.json").write_text(SHORT.to_json())
+    journal = Journal(tmp_path / "run", leads=True)
+    first = ProceduralRun(
+        output=str(tmp_path / "run"), model=str(tmp_path / "config.json"), compiled=False,
+        device="cpu", autoencoder_length=Length(seconds=1), transformer_length=Length(seconds=90),
+        leg_seconds=1, autoencoder=AutoencoderTraining(worlds=1, clips=2),
+        transformer=TransformerTraining(worlds=1),
+    )  # fmt: skip
+    process = Process(0, 1, torch.device("cpu"))
+    run_procedural(first, process, journal)
     run = tmp_path / "run" / "transformer.run"
     steps = load_run(run, torch.device("cpu"))["step"]
-    assert main(first) == 0
+    run_procedural(first, process, journal)
     assert load_run(run, torch.device("cpu"))["step"] > steps >= 1
     world = World.load(tmp_path / "run" / "model", device="cpu")
     assert world.config.autoencoder.latents_std != CONFIG.autoencoder.latents_std
 
-    borrowed = [str(tmp_path / "other"), "--config", str(config), *common, "--leg-seconds", "0.1"]
-    assert main([*borrowed, "--autoencoder", str(tmp_path / "run" / "model")]) == 0
+    borrowed = dataclasses.replace(
+        first, output=str(tmp_path / "other"), leg_seconds=0.1,
+        borrowed_autoencoder=str(tmp_path / "run" / "model"),
+    )  # fmt: skip
+    run_procedural(borrowed, process, journal)
     files = [tmp_path / name / "model" / "autoencoder.safetensors" for name in ("run", "other")]
     assert files[0].read_bytes() == files[1].read_bytes()
