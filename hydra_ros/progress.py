@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import TextIO
 
 SHORTEST_WAIT = 1.0  # seconds between two lines of one stage
@@ -37,13 +36,8 @@ class ProgressReport:
     def __enter__(self) -> ProgressReport:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
             self._finish()
         if self._bar:
             self._bar.stop()

@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import yaml
 from mcap.writer import Writer
@@ -55,12 +54,7 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
         if not self._counts:  # an empty folder would only be in the way of the next attempt
             self._path.unlink()

@@ -9,7 +9,6 @@ import sys
 import termios
 import time
 import tty
-from types import TracebackType
 
 from hydra_ros.teleop.keys import split_keys
 
@@ -53,12 +52,7 @@ class Terminal:
         tty.setcbreak(self._in)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self.write("\n")
             termios.tcsetattr(self._in, termios.TCSADRAIN, self._before)

@@ -9,8 +9,8 @@ import pytest
 import rclpy
 from nav_msgs.msg import Path
 from rclpy.executors import SingleThreadedExecutor
+from system.drives import difference, stepped, turning
 from system.simulator import wait_until
-from transforms3d.euler import euler2mat
 
 import small_models
 from hydra_ros.action import Rollout
@@ -57,22 +57,6 @@ def client(connected):
     """The client, in a new world."""
     connected.start = connected.reset("procedural", seed=5).pose
     return connected
-
-
-def turning(start: np.ndarray, count: int, degrees: float) -> np.ndarray:
-    poses = np.tile(start, (count, 1, 1))
-    for i, pose in enumerate(poses):
-        pose[:3, :3] = euler2mat(0, 0, np.radians(degrees * (i + 1))) @ start[:3, :3]
-    return poses
-
-
-def stepped(client, poses: np.ndarray) -> np.ndarray:
-    return np.stack([frame.image for frame in client.step(poses)])
-
-
-def difference(a: np.ndarray, b: np.ndarray) -> int:
-    assert a.shape == b.shape
-    return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
 def test_what_is_imagined_is_what_then_comes(client):

@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 import pytest
+from system.drives import difference, stepped, turning
 from system.simulator import wait_until
-from transforms3d.euler import euler2mat
 
 import small_models
 from hydra_model.workers.ray_crew import ray_installed
@@ -38,22 +38,6 @@ def client(process):
         client.wait_for_simulator()
         client.start = client.reset("procedural", seed=5).pose
         yield client
-
-
-def turning(start: np.ndarray, count: int, degrees: float) -> np.ndarray:
-    poses = np.tile(start, (count, 1, 1))
-    for i, pose in enumerate(poses):
-        pose[:3, :3] = euler2mat(0, 0, np.radians(degrees * (i + 1))) @ start[:3, :3]
-    return poses
-
-
-def stepped(client, poses: np.ndarray) -> np.ndarray:
-    return np.stack([frame.image for frame in client.step(poses)])
-
-
-def difference(a: np.ndarray, b: np.ndarray) -> int:
-    assert a.shape == b.shape
-    return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
 def worker_pids(process) -> list[int]:
