@@ -88,6 +88,7 @@ class LiveSteps:
         self.paused = False  # time stands still but for ``advance``
         self.facts: WorldFacts | None = None  # after the last thing that happened to the world
         self.problem = ""
+        self.run = 0  # number of the world; whoever replaces it counts on
         self.chunks = 0  # begun, over all worlds
         self.times = StepTimes()
         self._settings = settings
@@ -100,16 +101,15 @@ class LiveSteps:
         self._replacing = replacing
         self._committed = committed
         self._on_observed = on_observed
-        self._run = 0
         self._planner: Planner | None = None
         self._clips: ClipCollector | None = None
         self._step: Future[StepResult] | Future[WorldFacts] | None = None  # under way
         self._standing = False  # that step shows the camera as it stands, for want of a command
         self._stalled = False  # a step failed: realtime waits for the next command
 
-    def begin(self, run: int) -> None:
-        """Begin at the camera of ``facts``, with nothing commanded; ``run`` numbers the world."""
-        facts, self._run = self.facts, run
+    def begin(self) -> None:
+        """Begin at the camera of ``facts``, with nothing commanded."""
+        facts = self.facts
         kind = RealtimePlanner if self.realtime else LockstepPlanner
         self._planner = kind(1.0 / facts.fps, self._planner_settings())
         self._planner.restart(facts.pose)
@@ -117,7 +117,7 @@ class LiveSteps:
             1.0 / facts.fps, longest=self._settings.observation_clip_frames, patience=CLIP_PATIENCE
         )
         self._stalled = False
-        self._publisher.start_run(run, facts)
+        self._publisher.start_run(self.run, facts)
 
     def close(self) -> None:
         """There is no world any more."""
@@ -226,7 +226,7 @@ class LiveSteps:
         self._standing = held and self.realtime and not self.paused
         self._clips.imagined()
         self._step = self._thread.step(
-            chunk.poses, run=self._run, commanded=chunk.commanded, watch=self._memory.watch()
+            chunk.poses, run=self.run, commanded=chunk.commanded, watch=self._memory.watch()
         )
         self._step.add_done_callback(lambda done: self._post(lambda: self._stepped(done)))
         return self._step

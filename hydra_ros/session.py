@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A loaded model and the world that runs in it: which one it is, and what it is told.
 
-The session decides what happens next; it computes nothing and never waits. All of it belongs
-to the executor's thread: what other threads report comes back through ``post``.
+It computes nothing and never waits. All of it belongs to the executor's thread: what other
+threads report comes back through ``post``.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ class Session:
             committed=self._autosave,
             on_observed=on_observed,
         )
-        self._run = 0
 
     @property
     def loaded(self) -> Future[WorldFacts]:
@@ -144,7 +143,7 @@ class Session:
     @property
     def run(self) -> int:
         """Number of the world that runs; every start, load and commit is another."""
-        return self._run
+        return self.steps.run
 
     @property
     def thread(self) -> SimulationThread:
@@ -268,12 +267,12 @@ class Session:
         """
         before = float(frames.times[0]) - 1.0 / self.facts.fps
         facts = dataclasses.replace(self.facts, pose=pose, time=before)
-        self.publisher.start_run(self._run, facts)
+        self.publisher.start_run(self.run, facts)
         self._on_frames(frames)
 
     def _replace_world(self) -> None:
         self._counters.dropped += self.steps.commanded_frames
-        self._run += 1
+        self.steps.run += 1
         self.publisher.drop_run()
 
     def _world_replaced(self, start: Start, facts: WorldFacts | None) -> None:
@@ -287,7 +286,7 @@ class Session:
             self._logger.info(f"started {start.description}")
         if self.facts.pose is not None and not self._starts.replacing:
             # The new world, or the old one where the new one's context was refused.
-            self.steps.begin(self._run)
+            self.steps.begin()
 
     def _world_settled(self) -> None:
         self._take_held()

@@ -73,15 +73,16 @@ def run(options: argparse.Namespace) -> int:
             recorder = Recorder(node, writer, tuple(topics))
             report.stage(f"Messages recorded to {output} (Ctrl-C ends it)")
             started, looked = time.monotonic(), 0.0
-            while not _enough(options, time.monotonic() - started, writer.counts, image):
+            while not ended.is_set() and not _enough(
+                options, time.monotonic() - started, writer.counts, image
+            ):
                 if time.monotonic() - looked > LOOK_EVERY:
                     looked = time.monotonic()
                     recorder.look()
                 executor.spin_once(timeout_sec=0.1)
                 report.update(sum(writer.counts.values()))
-                if ended.is_set():
-                    take_waiting(executor, writer)
-                    break
+            if ended.is_set():
+                take_waiting(executor, writer)
     finally:
         rclpy.try_shutdown()
     return _print(writer.counts, recorder.unknown, output)
