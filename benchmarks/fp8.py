@@ -151,7 +151,7 @@ def attention_part(size: Size, device: torch.device) -> dict[str, Any]:
         show(name, f"{ms:.3f}", f"{work / ms / 1e9:.0f}", f"{error:.4f}")
 
     show("attention of one block", "ms", "TFLOP/s", "error")
-    plain = ("split-cudnn", "gather-cudnn", "split-flash", "triton")
+    plain = ("split-cudnn", "split-flash3", "gather-cudnn", "split-flash", "triton")
     for name in plain if device.type == "cuda" else ("gather",):
         one(name, functools.partial(attention.BACKENDS[name], at))
     packed = {}

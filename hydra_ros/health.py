@@ -57,6 +57,8 @@ def check_torch() -> Finding:
 def check_gpu() -> Finding:
     import torch
 
+    from hydra_model.fast.attention import FLASH3
+
     if not torch.cuda.is_available():
         driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
         if driver and not torch.version.cuda:
@@ -75,6 +77,9 @@ def check_gpu() -> Finding:
     torch.ones(8, device="cuda").sum().item()  # raises where the build has no code for this GPU
     if (more := torch.cuda.device_count() - 1) > 0:
         text += f" (and {more} more)"
+    if device.major == 9 and importlib.util.find_spec(FLASH3) is None:
+        hint = "the package flash-attn-3 would speed up hydra-1.3b here (docs/performance.md)"
+        return Finding("ok", text, hint)
     return Finding("ok", text)
 
 

@@ -61,7 +61,7 @@ def _switches(device: torch.device) -> dict[str, Acceleration]:
         "one pass (triton)": Acceleration(attention="gather"),
         "one pass (compile)": Acceleration(fusion="compile", attention="gather"),
     }
-    for backend in ("gather-cudnn", "split-flash", "split-cudnn", "flex", "triton"):
+    for backend in ("gather-cudnn", "split-flash", "split-cudnn", "split-flash3", "flex", "triton"):
         found[backend] = Acceleration(attention=backend)
     found["exact"] = Acceleration()
     found["exact+graph"] = Acceleration(graph=True)

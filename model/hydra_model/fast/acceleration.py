@@ -17,8 +17,9 @@ logger = logging.getLogger(__name__)
 
 Fusion = Literal["none", "compile", "triton"]
 ATTENTION_BACKENDS = (
-    "gather", "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "split-cpu", "flex",
-    "triton", "triton-wide", "fp8-pairs", "fp8-small", "fp8-small-fast", "fp8-plain",
+    "gather", "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "split-flash3",
+    "split-cpu", "flex", "triton", "triton-wide", "fp8-pairs", "fp8-small", "fp8-small-fast",
+    "fp8-plain",
 )  # fmt: skip
 
 

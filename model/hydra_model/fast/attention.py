@@ -4,9 +4,10 @@
 "gather": the keys of every query frame are copied side by side, then one attention call (what
 the readable path does). "split": the local windows are read where they lie, as overlapping views;
 only the selected memory is copied, a third of the keys; the two softmaxes are merged by their
-normalisers, which is exact. "triton": one kernel of our own that reads everything where it lies.
-"flex": PyTorch's FlexAttention over all keys, which skips the blocks that nobody sees. "fp8-...":
-in 8 bits, in several tilings, as no one knows which of them a compiler and a GPU do best.
+normalisers, which is exact ("split-flash3" needs the package flash-attn-3 and a Hopper GPU).
+"triton": one kernel of our own that reads everything where it lies. "flex": PyTorch's FlexAttention
+over all keys, which skips the blocks that nobody sees. "fp8-...": in 8 bits, in several tilings, as
+no one knows which of them a compiler and a GPU do best.
 
 Shape legend: B batch, T query frames, S key frames, N tokens a frame, J memory frames, M tokens a
 memory frame, H heads, D channels a head, K selected.
@@ -15,6 +16,7 @@ memory frame, H heads, D channels a head, K selected.
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +52,7 @@ class Retrieval:
 
 
 Backend = Callable[[Retrieval], Tensor]
+FLASH3 = "flash_attn_interface"  # the module of the package flash-attn-3
 Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -183,6 +186,16 @@ def call_cudnn(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tenso
     return found[0].transpose(1, 2), _weights(found[1], query)
 
 
+def call_flash3(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """FlashAttention-3 (Hopper) where its package is installed, likewise.
+
+    Versions before 3.0.0 cannot be asked for the logarithms, and raise ``TypeError``.
+    """
+    module = importlib.import_module(FLASH3)
+    out, weight = module.flash_attn_func(query, key, value, return_attn_probs=True)
+    return out, _weights(weight, query)
+
+
 def call_cpu(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """FlashAttention of the CPU, likewise."""
     found = aten._scaled_dot_product_flash_attention_for_cpu(*_heads_first((query, key, value)))
@@ -234,6 +247,7 @@ BACKENDS: dict[str, Backend] = {
     "gather-cudnn": lambda at: gather(at, backend=SDPBackend.CUDNN_ATTENTION),
     "split-flash": lambda at: split(at, call_flash),
     "split-cudnn": lambda at: split(at, call_cudnn),
+    "split-flash3": lambda at: split(at, call_flash3),
     "split-cpu": lambda at: split(at, call_cpu),
     "flex": flex,
     "triton": triton_in_place,

@@ -13,7 +13,8 @@ from hydra_model.fast.attention import BACKENDS, Retrieval
 logger = logging.getLogger(__name__)
 
 TRIED = (
-    "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "flex", "triton", "triton-wide",
+    "gather-flash", "gather-cudnn", "split-flash", "split-cudnn", "split-flash3", "flex", "triton",
+    "triton-wide",
 )  # fmt: skip
 TRIED_IN_8_BITS = tuple(name for name in BACKENDS if name.startswith("fp8"))
 TOLERANCE = 0.02  # relative, between backends in bfloat16; one that is off by more is broken

@@ -2,12 +2,14 @@
 """The fast path computes what the readable one does, with every switch."""
 
 import copy
+import sys
 
 import pytest
 import torch
 from small_transformers import Inputs, random_model
 
 from hydra_model.config import SamplerConfig
+from hydra_model.fast import attention
 from hydra_model.fast.acceleration import Acceleration
 from hydra_model.fast.engine import accelerate
 from hydra_model.sampler import sample
@@ -123,3 +125,32 @@ def test_the_papers_form_is_left_as_it_is():
     model = random_model(memory_source="context", relevance="positionwise", projector=False)
     assert accelerate(model, Acceleration(**PLAIN)) is None
     assert "forward" not in vars(model)
+
+
+@torch.no_grad()
+def test_flash_attention_3_is_asked_for_what_merging_needs(tmp_path, monkeypatch):
+    # Its package runs on Hopper GPUs alone; this one takes and gives the same, on the CPU.
+    (tmp_path / f"{attention.FLASH3}.py").write_text(
+        "from hydra_model.fast.attention import call_cpu\n"
+        "def flash_attn_func(q, k, v, softmax_scale=None, *, return_attn_probs=False):\n"
+        "    out, lse = call_cpu(q, k, v)\n"
+        "    return (out.contiguous(), lse) if return_attn_probs else out\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = random_model()
+    inputs = Inputs(model, 2, 6, 6)
+    conditioning = inputs.conditionings(model)[0]
+    expected = model(inputs.target, inputs.sigma, conditioning)
+    accelerate(model, Acceleration(fusion="none", attention="split-flash3"))
+    velocity = model(inputs.target, inputs.sigma, conditioning)
+    torch.testing.assert_close(velocity, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    sys.modules.pop(attention.FLASH3)
+
+
+def test_without_its_package_flash_attention_3_says_so():
+    model = random_model()
+    inputs = Inputs(model, 1, 6, 6)
+    conditioning = inputs.conditionings(model)[0]
+    accelerate(model, Acceleration(fusion="none", attention="split-flash3"))
+    with pytest.raises(ModuleNotFoundError, match=attention.FLASH3):
+        model(inputs.target, inputs.sigma, conditioning)
