@@ -37,12 +37,28 @@ def mix(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     return (1 - sigma) * latents + sigma * noise
 
 
-def velocity_loss(
-    prediction: Tensor, latents: Tensor, noise: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the weighted and the plain mean squared error of ``noise - latents``.
+def velocity_error(prediction: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
+    """Return the squared error of ``noise - latents``, mean over channels ``[B, 1, T, H, W]``.
 
-    All ``[B, C, T, H, W]``; ``weight [B, 1, T, H, W]`` is brought to mean 1 over the batch.
+    All are ``[B, C, T, H, W]``.
     """
-    error = (prediction.float() - (noise - latents)).square().mean(1, keepdim=True)
-    return (error * weight).sum() / weight.sum(), error.detach().mean()
+    return (prediction.float() - (noise - latents)).square().mean(1, keepdim=True)
+
+
+def weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of ``error [B, 1, T, H, W]`` under a ``weight`` of the same shape."""
+    return (error * weight).sum() / weight.sum()
+
+
+def frame_balance(error: Tensor, background: Tensor, power: float, floor: float) -> Tensor:
+    """Return weights ``[B, 1, T, 1, 1]`` of latent frames that favour those that are nearly right.
+
+    A frame's weight is its mean error over the ``background`` (bool, shape of ``error``) plus
+    ``floor``, to the power of ``-power``: with 1 the decibels of frames are what is optimised,
+    not the errors, most of which lie in frames that nobody could know. Scaled so that the
+    weighted errors of the background add up to what they were.
+    """
+    error = error.detach() * background
+    places = background.sum((-2, -1), keepdim=True).clamp(min=1)
+    weight = (error.sum((-2, -1), keepdim=True) / places + floor) ** -power
+    return weight * error.sum() / (error * weight).sum().clamp(min=1e-12)

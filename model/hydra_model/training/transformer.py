@@ -43,7 +43,9 @@ class TransformerTraining:
     ``shift`` of the noise shares, and the ``blind_share`` of them that lie near 1, where all must
     come from memory (a sampler with few steps decides there); ``subject_weight`` is the loss
     weight of latent positions that show a subject, ``returned_weight`` a factor of whole latent
-    frames that show one which had been out of sight; ``forecast_weight`` is that of
+    frames that show one which had been out of sight; with ``frame_balance`` (the power) and
+    ``balance_floor`` the background of frames that are nearly right weighs more, see
+    ``flow.frame_balance``; ``forecast_weight`` is that of
     ``whereabouts.Forecaster``'s loss; ``context_noise`` is the largest deviation of the noise
     added to every second context, so that the model stands its own errors. ``plain_share`` of the
     steps are on "plain" worlds. ``matrix_rate`` is Muon's rate (the blocks' matrices),
@@ -62,6 +64,8 @@ class TransformerTraining:
     subject_weight: float = 8.0
     returned_weight: float = 3.0
     forecast_weight: float = 0.2
+    frame_balance: float = 0.0
+    balance_floor: float = 0.05
     plain_share: float = 0.2
     context_noise: float = 0.1
     falling_share: float = 0.3
@@ -198,10 +202,6 @@ def batch_loss(
     )
     noise = normal(latents.shape)
     noisy = flow.mix(latents, noise, sigma)
-    weight = 1 + (training.subject_weight - 1) * batch.subject
-    # Of whole frames: to weigh subjects where they are is to show them wherever they might be.
-    again = batch.returned.amax((-2, -1), keepdim=True) > 0
-    weight = torch.where(again, training.returned_weight * weight, weight)
     features: list[Tensor] | None = None if forecaster is None else []
     with torch.autocast(device.type, torch.bfloat16):
         conditioning = model.prepare(
@@ -214,9 +214,19 @@ def batch_loss(
             forecast = prediction.new_zeros(())
         else:
             forecast = forecaster.loss(features, batch.forecast)
-    weighted, plain = flow.velocity_loss(
-        prediction, latents, noise, weight.repeat_interleave(draws, 0)
-    )
+    error = flow.velocity_error(prediction, latents, noise)
+    subject = batch.subject.repeat_interleave(draws, 0)
+    balance: Tensor | float = 1.0
+    if training.frame_balance > 0:
+        balance = flow.frame_balance(
+            error, subject == 0, training.frame_balance, training.balance_floor
+        )
+    weight = balance + (training.subject_weight - 1) * subject
+    # Of whole frames: to weigh subjects where they are is to show them wherever they might be.
+    again = batch.returned.amax((-2, -1), keepdim=True).repeat_interleave(draws, 0) > 0
+    weight = torch.where(again, training.returned_weight * weight, weight)
+    weighted = flow.weighted_mean(error, weight)
+    plain = error.detach().mean()
     return Losses(weighted, plain, forecast)
 
 

@@ -26,6 +26,7 @@ from hydra_model.training.layouts import contiguous, with_gaps
 from hydra_model.training.procedural_run import Length, ProceduralRun, run_procedural
 from hydra_model.training.state import Average, learning_rate_scale, load_run, save_run
 from hydra_model.training.transformer import (
+    Losses,
     TransformerTraining,
     batch_loss,
     initialise,
@@ -172,19 +173,55 @@ def test_the_velocity_leads_from_noise_to_the_sample() -> None:
     mixed = flow.mix(latents, noise, sigma)
     back = mixed - sigma.view(-1, 1, 1, 1, 1) * (noise - latents)
     assert torch.allclose(back, latents, atol=1e-6)
-    weight = torch.rand(2, 1, 4, 5, 6)
-    weighted, plain = flow.velocity_loss(noise - latents, latents, noise, weight)
-    assert weighted == plain == 0
+    assert flow.velocity_error(noise - latents, latents, noise).sum() == 0
 
 
 def test_subject_weights_move_the_loss_to_the_subjects() -> None:
     latents = torch.zeros(1, 3, 1, 1, 2)
     prediction = torch.zeros(1, 3, 1, 1, 2)
     prediction[..., 1] = 1.0
+    error = flow.velocity_error(prediction, latents, latents)
     weight = torch.tensor([1.0, 6.0]).view(1, 1, 1, 1, 2)
-    weighted, plain = flow.velocity_loss(prediction, latents, latents, weight)
-    assert weighted == pytest.approx(6 / 7)
-    assert plain == pytest.approx(0.5)
+    assert flow.weighted_mean(error, weight) == pytest.approx(6 / 7)
+    assert error.mean() == pytest.approx(0.5)
+
+
+def test_balanced_frames_count_by_their_decibels() -> None:
+    torch.manual_seed(0)
+    scale = torch.tensor([0.01, 0.1, 1.0]).view(1, 1, 3, 1, 1)
+    noise = torch.randn(2, 1, 3, 4, 6)
+    background = torch.rand(noise.shape) < 0.8
+    factor = torch.ones(2, 1, 3, 1, 1, requires_grad=True)
+    error = (factor * scale * noise).square()
+    weight = flow.frame_balance(error, background, 1.0, 0.0)
+    total = (error * weight * background).sum()
+    assert total.item() == pytest.approx((error * background).sum().item(), rel=1e-5)
+    # Every frame gains the same by becoming better by the same share.
+    (slopes,) = torch.autograd.grad((error * weight * background).sum((-2, -1)).sum(), factor)
+    share = slopes / background.sum((-2, -1), keepdim=True)
+    assert torch.allclose(share, share[:1, :, :1].expand_as(share), rtol=1e-4)
+    even = flow.frame_balance(error, background, 0.0, 0.0)
+    assert torch.allclose(even, torch.ones_like(even))
+
+
+def test_the_balance_of_frames_leaves_subjects_their_weight() -> None:
+    torch.manual_seed(0)
+    model = Transformer(CONFIG.transformer)
+    initialise(model)
+    torch.nn.init.normal_(model.head.linear.weight, std=0.1)
+
+    def losses(power: float, subject: torch.Tensor) -> Losses:
+        training = dataclasses.replace(TRAINING, frame_balance=power)
+        batch = dataclasses.replace(random_batch(), subject=subject)
+        return batch_loss(model, batch, training, torch.Generator().manual_seed(0))
+
+    nowhere = torch.zeros(2, 1, 4, 4, 6)
+    plain, balanced = losses(0.0, nowhere), losses(1.0, nowhere)
+    assert plain.plain == balanced.plain
+    assert balanced.weighted != plain.weighted
+    everywhere = torch.ones(2, 1, 4, 4, 6)
+    expected = losses(0.0, everywhere).weighted.item()
+    assert losses(1.0, everywhere).weighted.item() == pytest.approx(expected)
 
 
 def test_noise_shares_are_stratified_and_shifted() -> None:
