@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hydra_model.evaluation import metrics
-from hydra_model.evaluation.events import STAYED_SPANS
+from hydra_model.evaluation.events import STAYED_SPANS, Event
 from hydra_model.evaluation.reference_motion import extrapolated_hits
 from hydra_model.evaluation.subjects import SubjectScores, score_subjects
 from hydra_model.evaluation.worlds import WorldBatch
@@ -61,19 +61,32 @@ def world_records(prediction: Tensor, batch: WorldBatch) -> list[Record]:
 
 
 def extrapolation_records(batch: WorldBatch) -> list[Record]:
-    """Score a straight continuation of the true positions: the events alone have values."""
+    """Score a straight continuation of the true positions: subjects alone have values."""
     visible = torch.as_tensor(batch.subjects.visible, device=batch.frames.device)
     records: list[Record] = [
         {"seed": seed, "family": FAMILIES[int(f)], "events": [], "in_view": []}
         for seed, f in zip(batch.seeds, batch.families, strict=True)
     ]
-    for event in batch.subjects.events:
-        hits = extrapolated_hits(
-            event, batch.scenes, batch.poses, batch.times, visible, batch.context, batch.camera
+    kinds = batch.scenes.motion.kind.tolist()
+
+    def hits(of: Event) -> Record:
+        found = extrapolated_hits(
+            of, batch.scenes, batch.poses, batch.times, visible, batch.context, batch.camera
         )
-        kind = int(batch.scenes.motion.kind[event.world, event.subject])
-        records[event.world]["events"].append(
-            {"motion": MOTION_NAMES[kind], "unseen": event.unseen, "hits": hits}
+        return {"motion": MOTION_NAMES[kinds[of.world][of.subject]], "hits": found}
+
+    for event in batch.subjects.events:
+        records[event.world]["events"].append({"unseen": event.unseen, **hits(event)})
+    for world, subject in np.argwhere(batch.subjects.stayed.any(-1)).tolist():
+        stayed = batch.subjects.stayed[world, subject]
+        shown = tuple(np.flatnonzero(stayed).tolist())
+        records[world]["in_view"].append(
+            {
+                **hits(Event(world, subject, 0.0, shown)),
+                "whole": bool(stayed.all()),
+                "times": [_time(frame, batch) for frame in shown],
+                "wrong_colour": [],
+            }
         )
     return records
 
@@ -110,8 +123,13 @@ def _add_subjects(records: list[Record], scores: SubjectScores, batch: WorldBatc
                 motion = MOTION_NAMES[kinds[world][subject]]
                 whole = bool(truth.stayed[world, subject].all())
                 chosen = [items[world, subject, f] for f in shown]
-                times = [round((f + 1) / batch.fps, 4) for f in shown]
+                times = [_time(f, batch) for f in shown]
                 add(record, "in_view", chosen, motion=motion, whole=whole, times=times)
+
+
+def _time(frame: int, batch: WorldBatch) -> float:
+    """Seconds from the last context frame to a target frame."""
+    return round((frame + 1) / batch.fps, 4)
 
 
 def summarise(records: list[Record]) -> Record:

@@ -170,6 +170,8 @@ def test_a_model_is_measured_on_the_worlds_that_it_knows(small_config):
     straight = summary["reentry_by_motion"]["straight"]
     # Not 1: of a subject at the image's edge the reference knows a box alone.
     assert straight["events"] > 2 and straight["hit_frames"] > 0.95
+    in_view = summary["never_left"]["hit_by_time"]
+    assert in_view["0-1 s"] > 0.9 and in_view["0-1 s"] > in_view["2.5 s on"] > 0
     assert set(summary["reentry_by_motion"]) == set(MOTION_NAMES)
     other = next(
         make_batches(
