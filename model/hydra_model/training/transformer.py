@@ -40,16 +40,17 @@ class TransformerTraining:
     """How the transformer is trained.
 
     ``worlds`` per process and step; ``draws`` noisy targets share each world's context;
-    ``shift`` of the noise shares, and the ``blind_share`` of them that lie near 1, where all must
-    come from memory (a sampler with few steps decides there); ``subject_weight`` is the loss
-    weight of latent positions that show a subject, ``returned_weight`` a factor of whole latent
-    frames that show one which had been out of sight; with ``frame_balance`` (the power) and
-    ``balance_floor`` the background of frames that are nearly right weighs more, see
+    ``shift`` of the noise shares, and the ``blind_share`` of them that lie near 1, where all
+    must come from memory (a sampler with few steps decides there); ``subject_weight`` is the
+    loss weight of latent positions that show a subject, ``returned_weight`` a factor of whole
+    latent frames that show one which had been out of sight; with ``frame_balance`` (the power)
+    and ``balance_floor`` the background of frames that are nearly right weighs more, see
     ``flow.frame_balance`` (off, as it made single chunks better and long runs worse);
-    ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss; ``context_noise`` is the largest deviation of the noise
-    added to every second context, so that the model stands its own errors. ``plain_share`` of the
-    steps are on "plain" worlds. ``matrix_rate`` is Muon's rate (the blocks' matrices),
-    ``learning_rate`` AdamW's (everything else); both fall over the last ``falling_share`` of the
+    ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss; ``context_noise`` is the
+    largest deviation of the noise added to every second context, so that the model stands its
+    own errors. ``plain_share`` of the steps are on "plain" worlds. ``matrix_rate`` is Muon's
+    rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else); both fall over the
+    last ``falling_share`` of the
     run. The worlds begin with those of ``first_step``, so that a run from another's weights need
     not meet that one's.
     """
