@@ -50,9 +50,8 @@ class TransformerTraining:
     largest deviation of the noise added to every second context, so that the model stands its
     own errors. ``plain_share`` of the steps are on "plain" worlds. ``matrix_rate`` is Muon's
     rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else); both fall over the
-    last ``falling_share`` of the
-    run. The worlds begin with those of ``first_step``, so that a run from another's weights need
-    not meet that one's.
+    last ``falling_share`` of the run. The worlds begin with those of ``first_step``, so that a
+    run from another's weights need not meet that one's.
     """
 
     worlds: int = 24
