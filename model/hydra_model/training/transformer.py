@@ -45,7 +45,7 @@ class TransformerTraining:
     loss weight of latent positions that show a subject, ``returned_weight`` a factor of whole
     latent frames that show one which had been out of sight; with ``frame_balance`` (the power)
     and ``balance_floor`` the background of frames that are nearly right weighs more, see
-    ``flow.frame_balance`` (off, as it made single chunks better and long runs worse);
+    ``flow.frame_balance`` (off: single chunks became better with it, late revisits worse);
     ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss; ``context_noise`` is the
     largest deviation of the noise added to every second context, so that the model stands its
     own errors. ``plain_share`` of the steps are on "plain" worlds. ``matrix_rate`` is Muon's
