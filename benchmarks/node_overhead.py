@@ -18,14 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from benchmarks.node_run import write_clip
+from benchmarks.node_run import ahead, write_clip
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.cameras import load_cameras
 from hydra_model.checkpoints import load_config, save_model_folder
-from hydra_model.config import DEFAULT, ModelConfig
+from hydra_model.config import DEFAULT
 from hydra_model.transformer import Transformer
 from hydra_model.video import read_video
 from hydra_model.world import World
@@ -54,14 +53,6 @@ def small_model(folder: Path) -> Path:
         autoencoder=Autoencoder(SMALL.autoencoder),
     )  # fmt: skip
     return folder
-
-
-def ahead(pose: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """Return poses [T, 4, 4] of a chunk that goes 2 cm a frame forward."""
-    poses = np.tile(pose, (config.chunk_frames, 1, 1))
-    steps = np.arange(1, config.chunk_frames + 1)[:, None]
-    poses[:, :3, 3] += steps * (pose[:3, :3] @ np.array([0.0, 0.0, 0.02]))
-    return poses
 
 
 def measure(model: Path, folder: Path, options: argparse.Namespace) -> list[tuple[float, float]]:
@@ -95,9 +86,9 @@ def measure(model: Path, folder: Path, options: argparse.Namespace) -> list[tupl
         received = 0
         for repeat in range(options.warm_up + options.repeats):
             began = time.perf_counter()
-            world.step(ahead(world.pose, config), on_frames=lambda *_: None)
+            world.step(ahead(world.pose, config.chunk_frames), on_frames=lambda *_: None)
             alone = time.perf_counter() - began
-            poses = ahead(pose, config)
+            poses = ahead(pose, config.chunk_frames)
             pose = poses[-1]
             received += len(poses)
             began = time.perf_counter()
@@ -126,13 +117,14 @@ def main() -> None:
         config = load_config(model)
         found = measure(model, folder, options)
     alone, through = (statistics.median(column) for column in zip(*found, strict=True))
-    share = statistics.median(b / a - 1 for a, b in found)
+    share = through / alone - 1
+    turns = statistics.median(b / a - 1 for a, b in found)
     count, video = config.chunk_frames, config.video
     print(
         f"\n{count} frames of {video.width}x{video.height}, medians of {len(found)}: without the "
         f"node {alone:.3f} s ({count / alone:.1f} frames/s), with it {through:.3f} s\nthe node "
         f"adds {1000 * (through - alone) / count:.2f} ms a frame, {100 * share:.1f} % (median of "
-        "the turns)"
+        f"the turns {100 * turns:.1f} %)"
     )
 
 

@@ -138,7 +138,7 @@ def distillation_loss(
         prediction = student(x, torch.full((len(x),), start, device=device), conditioning)
     error = (prediction.float() - wanted).square().mean(1, keepdim=True)
     weight = 1 + (training.subject_weight - 1) * batch.subject.repeat_interleave(training.draws, 0)
-    return (error * weight).sum() / weight.sum(), error.detach().mean()
+    return flow.weighted_mean(error, weight), error.detach().mean()
 
 
 def train_few_step(
