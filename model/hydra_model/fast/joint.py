@@ -283,24 +283,17 @@ class FastJoint:
         self, i: int, y: Tensor, tables: Tables, own: slice, grid: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated keys and values ``[B, J, M, C]`` and mean keys ``[B, J, C]``."""
-        block = self.blocks[i]
-        frames = y.unflatten(2, grid)
+        block, config, passes = self.blocks[i], self.config, self.passes
         if block.tokenizer is None:
+            frames = y.unflatten(2, grid)
             tokens = self.model.layers[i].self_attention.tokenizer(frames).flatten(2, 3)
         else:
-            step, high, wide = self.config.memory_stride
-            counts = (y.shape[1] // step, grid[0] // high, grid[1] // wide)
-            frames = frames[:, : counts[0] * step, : counts[1] * high, : counts[2] * wide]
-            tokens = block.tokenizer(
-                rearrange(
-                    frames, "b (t i) (h j) (w k) c -> b t (h w) (i j k c)", i=step, j=high, k=wide
-                )
-            )
+            tokens = block.tokenizer(passes.gather_patches(y, grid, config.memory_stride))
         key, value = block.memory_key_value(tokens).chunk(2, -1)
-        start = own.start // self.config.memory_stride[0]
+        start = own.start // config.memory_stride[0]
         by = tables.memory_rotation
         cosine, sine = (t[start : start + key.shape[1]] for t in (by.cosine, by.sine))
-        key, mean = self.passes.normalise_rotate(key, block.gain_key, cosine, sine, block.eps)
+        key, mean = passes.normalise_rotate(key, block.gain_key, cosine, sine, block.eps)
         return key, value, mean
 
     def _finish(

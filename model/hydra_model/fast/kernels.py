@@ -240,6 +240,39 @@ def normalise(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 
 @triton.jit
+def _gather_patches(
+    y, out, frames, rows, columns, high_count, wide_count, memory_frames, width,
+    STEP: tl.constexpr, HIGH: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    place = tl.program_id(0).to(tl.int64)  # a memory token, counted through the batch
+    line = tl.program_id(1)  # a frame and row of its patch, whose tokens are neighbours
+    wide = place % wide_count
+    high = place // wide_count % high_count
+    memory_frame = place // (wide_count * high_count)
+    frame = memory_frame // memory_frames * frames
+    frame += memory_frame % memory_frames * STEP + line // HIGH
+    row = frame * rows + high * HIGH + line % HIGH
+    column = tl.arange(0, BLOCK)
+    inside = column < WIDE * width
+    tokens = tl.load(y + (row * columns + wide * WIDE) * width + column, mask=inside)
+    tl.store(out + (place * STEP * HIGH + line) * (WIDE * width) + column, tokens, mask=inside)
+
+
+def gather_patches(y: Tensor, grid: tuple[int, int], stride: tuple[int, int, int]) -> Tensor:
+    """See ``passes.gather_patches``; ``y`` is contiguous."""
+    batch, frames, _, width = y.shape
+    assert y.is_contiguous()
+    step, high, wide = stride
+    memory_frames, rows, columns = frames // step, grid[0] // high, grid[1] // wide
+    out = y.new_empty((batch, memory_frames, rows * columns, step * high * wide * width))
+    _gather_patches[(batch * memory_frames * rows * columns, step * high)](
+        y, out, frames, *grid, rows, columns, memory_frames, width,
+        STEP=step, HIGH=high, WIDE=wide, BLOCK=triton.next_power_of_2(wide * width), num_warps=4,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
 def _merge(first, second, first_weight, second_weight, out, width, tokens, heads,
            weight_stride_head, weight_stride_token, weight_stride_batch,
            CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip

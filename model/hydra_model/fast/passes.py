@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from hydra_model.fast.compiling import compiled
@@ -78,6 +79,19 @@ def normalise(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     )
 
 
+def gather_patches(y: Tensor, grid: tuple[int, int], stride: tuple[int, int, int]) -> Tensor:
+    """Return what the tokenizer makes each memory token of as one row, ``[B, J, M, patch * C]``.
+
+    ``y [B, T, N, C]``, ``grid`` its rows and columns of tokens; tokens of a patch lie one after
+    another (frame, row, column). What is over at the ends is left out.
+    """
+    step, high, wide = stride
+    counts = (y.shape[1] // step, grid[0] // high, grid[1] // wide)
+    whole = y.unflatten(2, grid)
+    whole = whole[:, : counts[0] * step, : counts[1] * high, : counts[2] * wide]
+    return rearrange(whole, "b (t i) (h j) (w k) c -> b t (h w) (i j k c)", i=step, j=high, k=wide)
+
+
 def gelu_quantised(x: Tensor) -> Quantised:
     """GELU (tanh form), for a product in 8 bits."""
     return quantise(F.gelu(x.float(), approximate="tanh"))
@@ -91,6 +105,7 @@ class Passes:
     add_norm_quantised: Callable[..., tuple[Tensor, Tensor | None, Quantised]] = add_norm_quantised
     normalise_rotate: Callable[..., tuple[Tensor, Tensor]] = normalise_rotate
     normalise: Callable[..., Tensor] = normalise
+    gather_patches: Callable[..., Tensor] = gather_patches
     gelu_quantised: Callable[[Tensor], Quantised] = gelu_quantised
     quantise: Callable[[Tensor], Quantised] = quantise
 
@@ -121,6 +136,7 @@ def _fused(fusion: str) -> Passes:
             add_norm_quantised=kernels.add_norm_quantised,
             normalise_rotate=kernels.normalise_rotate,
             normalise=kernels.normalise,
+            gather_patches=kernels.gather_patches,
             gelu_quantised=kernels.gelu_quantised,
             quantise=kernels.quantise,
         )
@@ -141,3 +157,4 @@ def _try(passes: Passes, device: torch.device) -> None:
     passes.add_norm(x, x, wide, wide, wide, 1e-6)
     passes.normalise_rotate(x, row, table, table, 1e-6)
     passes.normalise(x, row, 1e-6)
+    passes.gather_patches(x, (1, 2), (1, 1, 2))

@@ -74,6 +74,23 @@ def check_fp8_attention():
         check("to 8 bits", rows.values.float() * rows.scales, expected.flatten(-2), 0.07)
 
 
+def check_patches():
+    """Patches are copied bit for bit; what is over at the ends of time, rows, columns is left."""
+    for frames, grid, stride in (
+        (4, (4, 6), (2, 2, 2)),
+        (5, (5, 7), (2, 2, 2)),
+        (7, (9, 4), (3, 4, 1)),
+        (2, (2, 2), (2, 2, 2)),
+    ):
+        y = torch.randn(BATCH, frames, grid[0] * grid[1], WIDTH)
+        for own in (y, y.bfloat16()):
+            got = kernels.gather_patches(own, grid, stride)
+            same = torch.equal(got, passes.gather_patches(own, grid, stride))
+            print(f"gather_patches, {own.dtype}, {frames} frames of {grid}, {stride}: {same}")
+            if not same:
+                failed.append("gather_patches")
+
+
 @torch.inference_mode()
 def check_recorded():
     """Forwards and pairs that are replayed are those that are launched, whatever changes."""
@@ -141,6 +158,7 @@ def main() -> int:
         check("normalise_rotate", got[0], expected[0])
         check("normalise_rotate, mean", got[1], expected[1])
     check("normalise", kernels.normalise(x, gain, 1e-6), passes.normalise(x, gain, 1e-6))
+    check_patches()
     halves = torch.randn(2, BATCH, TOKENS, HEADS, CHANNELS)
     weights = torch.randn(2, BATCH, HEADS, TOKENS)
     operands = (halves[0], weights[0], halves[1], weights[1])

@@ -29,6 +29,7 @@ def main(capability: int) -> int:
         for part in wide.chunk(3, -1):
             kernels.normalise_rotate(part, gain, angles, angles, 1e-6)
         kernels.normalise(x, gain, 1e-6)
+        kernels.gather_patches(x, (30, 52), (2, 2, 2))
         half, weight = (
             zeros(2, TOKENS, HEADS, CHANNELS),
             zeros(2, HEADS, TOKENS, dtype=torch.float32),

@@ -27,6 +27,7 @@ SHAPES = {
     "wide window": ({"window": 5, "top_k": 1}, 1, 8, 4),
     "no projector, no text": ({"projector": False, "text_dim": 0}, 1, 4, 4),
     "frames with little memory": ({"window": 4, "top_k": 3}, 1, 4, 2),
+    "a frame and columns over": ({"memory_stride": (2, 2, 4)}, 2, 5, 4),
 }
 
 

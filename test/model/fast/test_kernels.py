@@ -20,7 +20,8 @@ def test_kernels_agree_with_the_plain_passes():
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_kernels_compile_for_gpus(capability, tmp_path):
     printed = compile_only(HERE / "kernel_compilation.py", capability, tmp_path)
-    for kernel in ("_add_norm", "_attend", "_merge", "_normalise", "_normalise_rotate"):
-        assert f"{kernel}: " in printed
+    kernels = ("add_norm", "attend", "gather_patches", "merge", "normalise", "normalise_rotate")
+    for kernel in kernels:
+        assert f"_{kernel}: " in printed
     if capability >= 90:
         assert "_pack: 3" in printed and "_quantise: " in printed
