@@ -69,14 +69,16 @@ def render_worlds(
     fov_x: float = FOV_X,
     supersample: int = 2,
     renderer: Core | None = None,
+    camera_times: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Render worlds along their own camera paths at times [T] or [B, T] (seconds).
 
-    ``renderer`` is what ``choose_core`` returned, or None for what needs no preparation. Returns
-    frames uint8 [B, T, H, W, 3], optical camera-to-world poses float32 [B, T, 4, 4], subject ids
-    uint8 [B, T, H, W].
+    ``camera_times``, in the same shape, are where on its path the camera is at those times, when
+    it does not keep to them. ``renderer`` is what ``choose_core`` returned, or None for what needs
+    no preparation. Returns frames uint8 [B, T, H, W, 3], optical camera-to-world poses float32
+    [B, T, 4, 4], subject ids uint8 [B, T, H, W].
     """
-    poses = worlds.trajectories.poses(times)
+    poses = worlds.trajectories.poses(times if camera_times is None else camera_times)
     frames, subject_ids = render(
         worlds.scenes, poses, times, height, width, fov_x, supersample=supersample, core=renderer
     )

@@ -76,22 +76,31 @@ class WorldStream:
 
 
 def render_clips(
-    config: ModelConfig, worlds: Worlds, frames: list[int], core: Core | None, pad_to: int
+    config: ModelConfig,
+    worlds: Worlds,
+    frames: list[int],
+    core: Core | None,
+    pad_to: int,
+    camera_frames: list[int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Render worlds at frame numbers (0 is the first target frame).
 
-    Returns uint8 frames ``[B, T, H, W, 3]``, poses ``[B, T, 4, 4]`` and subject ids. A
-    compiled renderer wants one shape: for it, times are padded to ``pad_to`` and cut again.
+    The camera is where its path has it in ``camera_frames``, by default the same ones. Returns
+    uint8 frames ``[B, T, H, W, 3]``, poses ``[B, T, 4, 4]`` and subject ids. A compiled renderer
+    wants one shape: for it, times are padded to ``pad_to`` and cut again.
     """
     video = config.video
-    missing = pad_to - len(frames) if isinstance(core, CompiledCore) else 0
-    padded = frames + [frames[-1]] * missing
-    device = worlds.scenes.sun_direction.device
-    times = (on_device(padded, device).double() + 1) / video.fps
-    pictures, poses, ids = render_worlds(
-        worlds, times, height=video.height, width=video.width, fov_x=video.fov_x, renderer=core
-    )
     count = len(frames)
+    missing = pad_to - count if isinstance(core, CompiledCore) else 0
+    device = worlds.scenes.sun_direction.device
+    times, camera_times = (
+        (on_device(numbers + numbers[-1:] * missing, device).double() + 1) / video.fps
+        for numbers in (frames, camera_frames or frames)
+    )
+    pictures, poses, ids = render_worlds(
+        worlds, times, camera_times=camera_times, height=video.height, width=video.width,
+        fov_x=video.fov_x, renderer=core,
+    )  # fmt: skip
     return pictures[:, :count], poses[:, :count], ids[:, :count]
 
 
@@ -129,7 +138,10 @@ def procedural_batch(
 ) -> Batch:
     """Render and encode one batch of worlds in the given layout."""
     context_frames, target_frames = layout.context_frames(), layout.target_frames()
-    frames, poses, ids = render_clips(config, worlds, context_frames + target_frames, core, pad_to)
+    frames, poses, ids = render_clips(
+        config, worlds, context_frames + target_frames, core, pad_to,
+        layout.context_camera_frames() + target_frames,
+    )  # fmt: skip
     device = frames.device
     split = len(context_frames)
     lengths = [len(clip.frames) for clip in layout.clips]

@@ -14,12 +14,14 @@ class Clip(NamedTuple):
     """A run of ``latents`` latent frames, the first of which stands for video frame ``start``.
 
     With ``cut`` it was taken from within a longer clip: one latent frame more is encoded before
-    it and dropped, so that its first covers four video frames, as memory's runs mostly do.
+    it and dropped, so that its first covers four video frames, as memory's runs mostly do. For
+    ``held`` video frames between it and the target the camera stood still.
     """
 
     start: int
     latents: int
     cut: bool = False
+    held: int = 0
 
     @property
     def frames(self) -> range:
@@ -58,6 +60,10 @@ class Layout:
         """Every encoded frame of the context, clip after clip."""
         return [frame for clip in self.clips for frame in clip.frames]
 
+    def context_camera_frames(self) -> list[int]:
+        """For each of ``context_frames``, the frame at whose place on its path the camera is."""
+        return [frame + clip.held for clip in self.clips for frame in clip.frames]
+
     def target_frames(self) -> list[int]:
         return list(range(clip_frames(self.target_latents)))
 
@@ -92,25 +98,31 @@ def contiguous(
     return Layout(tuple(reversed(clips)), target_latents)
 
 
-def with_gaps(old: tuple[tuple[int, int], ...], recent: int, target_latents: int) -> Layout:
+def with_gaps(
+    old: tuple[tuple[int, int], ...], recent: int, target_latents: int, *, held: bool = False
+) -> Layout:
     """Runs out of former clips, a recent run, the target.
 
-    ``old`` are (latent frames, video frames of the gap that follows), oldest first.
+    ``old`` are (latent frames, video frames of the gap that follows), oldest first. With ``held``
+    the camera stands still in the gaps while subjects walk on: what the runs show comes back as
+    soon as it would without gaps.
     """
     layout = contiguous((recent,), target_latents, cut_first=True)
     clips = layout.clips
     for latents, gap in reversed(old):
         start = clips[0].start - gap - clip_frames(latents)
-        clips = (Clip(start, latents, cut=True), *clips)
+        still = clips[0].held + gap if held else 0
+        clips = (Clip(start, latents, cut=True, held=still), *clips)
     return Layout(clips, target_latents)
 
 
 def draw_layout(step: int, seed: int, chunk: int = 20, fps: float = 15.0) -> Layout:
     """Draw the layout of a training step; it depends on step and seed alone.
 
-    Nearly half are what the simulator meets first (one full context clip). The others are what
+    Two fifths are what the simulator meets first (one full context clip). The others are what
     it meets later: contexts of short chunks, runs that memory's selection took out of the past
-    up to a minute ago (a place; a place and where a subject was last seen), young memories.
+    up to a minute ago (a place; a place and where a subject was last seen), young memories. Most
+    runs of the past show what comes back into view, as those do that are selected for it.
     """
     draw = random.Random(seed * 1_000_003 + step)
     short = max(1, chunk // 4)
@@ -119,22 +131,29 @@ def draw_layout(step: int, seed: int, chunk: int = 20, fps: float = 15.0) -> Lay
 
     def gap() -> int:
         longest = 60.0 if draw.random() < 0.4 else 10.0
-        return round(draw.uniform(0, longest * fps))
+        # No shorter than what a cut run is encoded after: frames would be there twice.
+        return round(draw.uniform(TEMPORAL_STRIDE, longest * fps))
 
     kind = draw.random()
-    if kind < 0.45:
+    if kind < 0.42:
         return contiguous((chunk,), target)
-    if kind < 0.6:
+    if kind < 0.55:
         whole = draw.choice((1, 2, 4))  # short chunks; what precedes them is cut from a long one
         rest = chunk - whole * short
         if rest < 1:
             return contiguous((short,) * whole, target)
         return contiguous((rest, *(short,) * whole), target, cut_first=True)
-    if kind < 0.8:
+    if kind < 0.62:
         return with_gaps(((half, gap()),), chunk - half, target)
-    if kind < 0.93:
+    if kind < 0.69:
         rest = chunk - third - fifth
         return with_gaps(((third, gap()), (fifth, gap())), rest, target)
+    if kind < 0.94:
+        # As memory's policy divides its slots; its two runs are often neighbours.
+        runs = draw.sample((half, fifth), 2)
+        between = 0 if draw.random() < 0.5 else gap()
+        old = ((runs[0], between), (runs[1], gap()))
+        return with_gaps(old, chunk - half - fifth, target, held=True)
     return contiguous((draw.choice((fifth, third, half)),), chunk, cut_first=True)
 
 

@@ -37,6 +37,17 @@ def test_gaps_lie_between_the_runs_of_the_past_and_the_recent_one() -> None:
     assert all(clip.cut for clip in layout.clips)
 
 
+def test_a_camera_that_stands_still_goes_on_from_where_it_was() -> None:
+    layout = with_gaps(((1, 10), (2, 30)), 2, 5, held=True)
+    assert layout.context_frames() == with_gaps(((1, 10), (2, 30)), 2, 5).context_frames()
+    assert [clip.held for clip in layout.clips] == [40, 30, 0]
+    places = [layout.context_camera_frames()[-n:] for n in (9, 18, 23)]
+    # Each run's path ends one frame before the next one's begins, cut-off latent frame aside.
+    assert places[0] == list(range(-9, 0))
+    assert places[1][:9] == list(range(-14, -5))
+    assert places[2][:5] == list(range(-15, -10))
+
+
 @pytest.mark.parametrize("chunk", [4, 20])
 def test_layouts_depend_on_step_and_seed_alone_and_cover_every_kind(chunk) -> None:
     drawn = [draw_layout(step, 0, chunk) for step in range(400)]
@@ -45,6 +56,7 @@ def test_layouts_depend_on_step_and_seed_alone_and_cover_every_kind(chunk) -> No
     assert {layout.target_latents for layout in drawn} == {chunk // 4, chunk}
     assert {len(layout.clips) for layout in drawn} == {1, 2, 3, 4}
     assert all(layout.context_latents % 2 == 0 for layout in drawn)
+    assert 70 < sum(layout.clips[0].held > 0 for layout in drawn) < 130
     longest = max(len(x.context_frames()) + len(x.target_frames()) for x in drawn)
     assert longest <= most_frames(chunk) <= longest + 4
     oldest = min(layout.clips[0].start for layout in drawn)

@@ -226,6 +226,21 @@ def test_a_cut_run_is_encoded_as_a_part_of_a_longer_clip(config) -> None:
     assert torch.equal(cut.context_times, whole.context_times[1:])
 
 
+def test_a_camera_that_stands_still_in_a_gap_sees_the_same_places_again() -> None:
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(CONFIG.autoencoder).prepare("cpu", torch.float32)
+    worlds = sample_worlds([5, 6])
+    near = procedural_batch(CONFIG, autoencoder, with_gaps(((2, 0),), 2, 3), worlds)
+    held = procedural_batch(CONFIG, autoencoder, with_gaps(((2, 40),), 2, 3, held=True), worlds)
+    left = procedural_batch(CONFIG, autoencoder, with_gaps(((2, 40),), 2, 3), worlds)
+    torch.testing.assert_close(held.context_camera, near.context_camera)
+    torch.testing.assert_close(held.context[:, :, 2:], near.context[:, :, 2:])
+    assert (held.context_camera - left.context_camera).abs().max() > 0.01
+    # Time goes on all the same, and those who walk are elsewhere.
+    assert torch.equal(held.context_times, left.context_times)
+    assert (held.context - near.context)[:, :, :2].abs().max() > 0.01
+
+
 def test_training_and_simulator_tell_of_the_same_sweep() -> None:
     torch.manual_seed(0)
     autoencoder = Autoencoder(SWEEP.autoencoder).prepare("cpu", torch.float32)
