@@ -2,10 +2,11 @@
 """``python -m benchmarks.node_overhead``: what the node adds to the time of its model.
 
 The same model runs in this process, without ROS, and in a node of its own whose frames this process
-receives over DDS, turn by turn: chunks from the same clip, each from command to last frame. Without
-``--model`` it is a small one with random weights whose frames have the released size, 832x480. With
-fewer threads for the model than there are cores (``OMP_NUM_THREADS=1``) the rest of the node does
-not run at the model's expense, as on a GPU.
+receives over DDS, turn by turn: chunks from the same clip, each from command to last frame. By
+default it is a small model with random weights whose frames have the released size, 832x480;
+"full-size" is the released model with made-up weights, for a GPU. With fewer threads for the model
+than there are cores (``OMP_NUM_THREADS=1``) the rest of the node does not run at the model's
+expense, as on a GPU.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 
 from benchmarks.node_run import ahead, write_clip
 from hydra_model.autoencoder import Autoencoder
+from hydra_model.benchmark.subjects import GENERATED, load_subject
 from hydra_model.cameras import load_cameras
 from hydra_model.checkpoints import load_config, save_model_folder
 from hydra_model.config import DEFAULT
@@ -45,8 +47,16 @@ SMALL = dataclasses.replace(
 LIMIT = 300.0  # seconds to wait for a frame
 
 
-def small_model(folder: Path) -> Path:
-    """Write a model folder with random weights."""
+def model_folder(model: str, folder: Path, device: str) -> Path:
+    """Return ``model``, or write it to ``folder`` where it is one of random weights."""
+    if model in GENERATED:
+        world = load_subject(model, device=device, dtype="auto")
+        save_model_folder(
+            folder, world.config, transformer=world.transformer, autoencoder=world.autoencoder
+        )
+        return folder
+    if model != "small":
+        return Path(model)
     torch.manual_seed(0)
     save_model_folder(
         folder, SMALL, transformer=Transformer(SMALL.transformer),
@@ -103,7 +113,9 @@ def measure(model: Path, folder: Path, options: argparse.Namespace) -> list[tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, help="model folder (default: a small one)")
+    parser.add_argument(
+        "--model", default="small", help=f"small, {', '.join(GENERATED)} or a model folder"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
     parser.add_argument("--acceleration", default="auto", help="how the model runs")
     parser.add_argument("--steps", type=int, default=0, help="sampling steps (0: the model's own)")
@@ -113,7 +125,7 @@ def main() -> None:
     use_dds_profile()
     with tempfile.TemporaryDirectory(prefix="node_overhead_") as name:
         folder = Path(name)
-        model = options.model or small_model(folder / "model")
+        model = model_folder(options.model, folder / "model", options.device)
         config = load_config(model)
         found = measure(model, folder, options)
     alone, through = (statistics.median(column) for column in zip(*found, strict=True))
