@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder, fastest_dtype
@@ -18,6 +20,8 @@ from hydra_model.loading import prompt_embedder
 from hydra_model.rays import camera_conditioning, previous_in_clip
 from hydra_model.sampler import sample
 from hydra_model.transformer import Conditioning, Transformer
+
+_COPIED_EVERY = 4  # context frames; those between show next to nothing else
 
 
 class Predictor(Protocol):
@@ -56,6 +60,51 @@ class LastFrameRepeated:
         captions: Sequence[str] | None = None,
     ) -> Tensor:
         return context_frames[:, -1:].expand(-1, target_poses.shape[1], -1, -1, -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Panorama:
+    """Every pixel from the newest context frame that looked its way: a memory that only copies.
+
+    Right for static things and a camera that turns in place. It knows neither parallax nor motion,
+    and where nobody looked it is grey. ``fov_x`` is in radians.
+    """
+
+    fov_x: float
+    name = "context copied along rays"
+
+    def predict(
+        self,
+        context_frames: Tensor,
+        context_poses: Tensor,
+        target_poses: Tensor,
+        seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
+    ) -> Tensor:
+        height, width = context_frames.shape[2:4]
+        edge = math.tan(self.fov_x / 2)
+        scale = context_poses.new_tensor([edge, edge * height / width])
+        rows, columns = (
+            (2 * torch.arange(n, device=scale.device) + 1 - n) / n for n in (height, width)
+        )
+        rays = torch.cartesian_prod(rows, columns).flip(1) * scale
+        rays = torch.cat((rays, torch.ones_like(rays[:, :1])), 1)
+        looks = target_poses[..., :3, :3] @ rays.double().T  # [B, Tt, 3, H * W]
+        count = looks.shape[1]
+        found = context_frames.new_full((len(looks), 3, count, height, width), 128)
+        open_ = torch.ones_like(found[:, :1], dtype=torch.bool)
+        for frame in range(context_frames.shape[1] - 1, -1, -_COPIED_EVERY):
+            x, y, z = (context_poses[:, frame, :3, :3].mT[:, None] @ looks).unbind(2)
+            place = torch.stack((x, y), -1) / z[..., None].clamp(min=1e-6) / scale
+            seen = (z > 0) & (place.abs() <= 1).all(-1)
+            picture = F.grid_sample(
+                context_frames[:, frame].permute(0, 3, 1, 2).float(),
+                place.float().flatten(1, 2)[:, None], padding_mode="border", align_corners=False,
+            )  # fmt: skip
+            taken = open_ & seen.view(open_.shape)
+            found = torch.where(taken, picture.view(found.shape).round().to(torch.uint8), found)
+            open_ &= ~taken
+        return found.permute(0, 2, 3, 4, 1)
 
 
 @dataclasses.dataclass

@@ -23,6 +23,7 @@ from hydra_model.evaluation.predictors import (
     LoadedModel,
     ModelPredictor,
     OverlapPredictor,
+    Panorama,
     Predictor,
 )
 from hydra_model.evaluation.scores import (
@@ -74,7 +75,7 @@ def evaluation_seeds(count: int, start: int = EVALUATION_SEEDS_START) -> list[in
 def model_predictors(
     model: LoadedModel, steps: Sequence[int], presets: Sequence[str] = ()
 ) -> list[Predictor]:
-    """Return the usual comparison: last frame, no memory, the model per step count and preset.
+    """Return the usual comparison: copies, no memory, the model per step count and preset.
 
     No memory and the other kinds of attention run at the model's own number of steps, and so
     does the model, whatever ``steps`` are.
@@ -85,6 +86,7 @@ def model_predictors(
     all_memory = model.config.context_latents // model.config.transformer.memory_stride[0]
     predictors: list[Predictor] = [
         LastFrameRepeated(),
+        Panorama(model.config.video.fov_x),
         ModelPredictor(
             no_memory(own), model, own, NO_MEMORY_LATENTS,
             keys=keys_per_query(

@@ -11,7 +11,12 @@ from hydra_model.config import ModelConfig, VideoConfig
 from hydra_model.evaluation import report
 from hydra_model.evaluation.goals import goals
 from hydra_model.evaluation.metrics import HIGHEST_PSNR
-from hydra_model.evaluation.predictors import LastFrameRepeated, ModelPredictor, untrained_model
+from hydra_model.evaluation.predictors import (
+    LastFrameRepeated,
+    ModelPredictor,
+    Panorama,
+    untrained_model,
+)
 from hydra_model.evaluation.procedural import (
     AUTOENCODER,
     EXTRAPOLATION,
@@ -21,7 +26,7 @@ from hydra_model.evaluation.procedural import (
     evaluation_seeds,
     model_predictors,
 )
-from hydra_model.evaluation.scores import extrapolation_records, summarise
+from hydra_model.evaluation.scores import extrapolation_records, summarise, world_records
 from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START, make_batches
 from hydra_model.procedural import episode
 from hydra_model.procedural.motion import MOTION_NAMES
@@ -81,6 +86,7 @@ def test_baselines_are_far_from_the_truth(evaluation):
 def test_every_row_is_there(evaluation):
     assert list(evaluation.summaries) == [
         TRUTH, AUTOENCODER, EXTRAPOLATION, "oracle", "last frame repeated",
+        "context copied along rays",
         "no memory (6 latents), 2 steps", "model, 1 steps", "model, 2 steps",
         "all memory frames, 2 steps", "dense attention, 2 steps", "retrieval by overlap, 2 steps",
     ]  # fmt: skip
@@ -158,6 +164,29 @@ def test_the_last_frame_is_repeated():
     result = LastFrameRepeated().predict(frames, poses[:, :5], poses, [0])
     assert result.shape == (1, 9, 4, 6, 3)
     assert (result == frames[:, -1:]).all()
+
+
+@pytest.mark.parametrize("family", ["full_turn", "strafe"])
+def test_a_copy_along_rays_is_right_where_the_camera_only_turned(small_config, family):
+    worlds = next(make_batches(evaluation_seeds(2), small_config, batch=2, device="cpu",
+                               family=family))  # fmt: skip
+    copied = Panorama(small_config.video.fov_x).predict(
+        worlds.frames[:, : worlds.context], worlds.poses[:, : worlds.context],
+        worlds.poses[:, worlds.context :], worlds.seeds,
+    )  # fmt: skip
+    assert copied.shape == worlds.truth.shape and copied.dtype == torch.uint8
+    summary = summarise(world_records(copied, worlds))
+    assert (summary["background_at_revisits"] > 24) == (family == "full_turn")
+
+
+def test_a_copy_along_rays_is_grey_where_nobody_looked():
+    frames = torch.randint(0, 100, (1, 5, 8, 12, 3), dtype=torch.uint8)
+    poses = torch.eye(4, dtype=torch.float64).repeat(1, 3, 1, 1)
+    poses[0, 1, :3, :3] = torch.tensor([[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]])  # turned round
+    poses[0, 2, :3, 3] = 5.0  # elsewhere: not known to it
+    copied = Panorama(1.2).predict(frames, poses[:, :1].expand(-1, 5, -1, -1), poses, [0])
+    assert (copied[:, [0, 2]] == frames[:, -1:]).all()
+    assert (copied[:, 1] == 128).all()
 
 
 def test_a_model_is_measured_on_the_worlds_that_it_knows(small_config):
