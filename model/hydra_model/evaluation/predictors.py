@@ -82,6 +82,9 @@ class Panorama:
         captions: Sequence[str] | None = None,
     ) -> Tensor:
         height, width = context_frames.shape[2:4]
+        context_poses, target_poses = (
+            poses.to(context_frames.device) for poses in (context_poses, target_poses)
+        )
         edge = math.tan(self.fov_x / 2)
         scale = context_poses.new_tensor([edge, edge * height / width])
         rows, columns = (
@@ -92,7 +95,7 @@ class Panorama:
         looks = target_poses[..., :3, :3] @ rays.double().T  # [B, Tt, 3, H * W]
         count = looks.shape[1]
         found = context_frames.new_full((len(looks), 3, count, height, width), 128)
-        open_ = torch.ones_like(found[:, :1], dtype=torch.bool)
+        missing = torch.ones_like(found[:, :1], dtype=torch.bool)
         for frame in range(context_frames.shape[1] - 1, -1, -_COPIED_EVERY):
             x, y, z = (context_poses[:, frame, :3, :3].mT[:, None] @ looks).unbind(2)
             place = torch.stack((x, y), -1) / z[..., None].clamp(min=1e-6) / scale
@@ -101,9 +104,9 @@ class Panorama:
                 context_frames[:, frame].permute(0, 3, 1, 2).float(),
                 place.float().flatten(1, 2)[:, None], padding_mode="border", align_corners=False,
             )  # fmt: skip
-            taken = open_ & seen.view(open_.shape)
+            taken = missing & seen.view(missing.shape)
             found = torch.where(taken, picture.view(found.shape).round().to(torch.uint8), found)
-            open_ &= ~taken
+            missing &= ~taken
         return found.permute(0, 2, 3, 4, 1)
 
 
