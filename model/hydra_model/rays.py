@@ -65,6 +65,18 @@ def previous_in_clip(poses: Tensor) -> Tensor:
     return torch.cat((poses[..., :1, :, :], poses[..., :-1, :, :]), dim=-3)
 
 
+def central_rays(
+    grid: tuple[int, int], *, aspect: float, fov_x: float, device: torch.device
+) -> Tensor:
+    """Return the rays through the centres of a grid's cells, ``[h * w, 3]`` with z 1."""
+    rows, columns = grid
+    half = math.tan(fov_x / 2)
+    x = ((torch.arange(columns, device=device) + 0.5) / columns * 2 - 1) * half
+    y = ((torch.arange(rows, device=device) + 0.5) / rows * 2 - 1) * half * aspect
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack((x, y, torch.ones_like(x)), dim=-1).flatten(0, 1)
+
+
 def ray_features(
     relative_poses: Tensor, *, grid: tuple[int, int], aspect: float, fov_x: float
 ) -> Tensor:
@@ -73,13 +85,8 @@ def ray_features(
     ``[B, T, 4, 4] -> [B, T, h * w, channels]``; direction and moment (origin x direction)
     are the ray's Pluecker coordinates.
     """
-    rows, columns = grid
     device = relative_poses.device
-    half = math.tan(fov_x / 2)
-    x = ((torch.arange(columns, device=device) + 0.5) / columns * 2 - 1) * half
-    y = ((torch.arange(rows, device=device) + 0.5) / rows * 2 - 1) * half * aspect
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    local = torch.stack((x, y, torch.ones_like(x)), dim=-1).flatten(0, 1)
+    local = central_rays(grid, aspect=aspect, fov_x=fov_x, device=device)
     local = local / local.norm(dim=-1, keepdim=True)
     direction = torch.einsum("btij,nj->btni", relative_poses[..., :3, :3], local)
     origin = relative_poses[..., None, :3, 3].expand_as(direction)

@@ -17,7 +17,7 @@ from hydra_model.autoencoder import Autoencoder, fastest_dtype
 from hydra_model.config import ModelConfig, SamplerConfig
 from hydra_model.evaluation.ablations import overlapping_memory
 from hydra_model.loading import prompt_embedder
-from hydra_model.rays import camera_conditioning, previous_in_clip
+from hydra_model.rays import camera_conditioning, central_rays, previous_in_clip
 from hydra_model.sampler import sample
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -85,13 +85,9 @@ class Panorama:
         context_poses, target_poses = (
             poses.to(context_frames.device) for poses in (context_poses, target_poses)
         )
-        edge = math.tan(self.fov_x / 2)
-        scale = context_poses.new_tensor([edge, edge * height / width])
-        rows, columns = (
-            (2 * torch.arange(n, device=scale.device) + 1 - n) / n for n in (height, width)
-        )
-        rays = torch.cartesian_prod(rows, columns).flip(1) * scale
-        rays = torch.cat((rays, torch.ones_like(rays[:, :1])), 1)
+        aspect, edge = height / width, math.tan(self.fov_x / 2)
+        scale = context_poses.new_tensor([edge, edge * aspect])
+        rays = central_rays((height, width), aspect=aspect, fov_x=self.fov_x, device=scale.device)
         looks = target_poses[..., :3, :3] @ rays.double().T  # [B, Tt, 3, H * W]
         count = looks.shape[1]
         found = context_frames.new_full((len(looks), 3, count, height, width), 128)

@@ -131,7 +131,7 @@ def draw_layout(step: int, seed: int, chunk: int = 20, fps: float = 15.0) -> Lay
 
     def gap() -> int:
         longest = 60.0 if draw.random() < 0.4 else 10.0
-        # No shorter than what a cut run is encoded after: frames would be there twice.
+        # No shorter than what a cut run is encoded after: one frame would have two cameras.
         return round(draw.uniform(TEMPORAL_STRIDE, longest * fps))
 
     kind = draw.random()
