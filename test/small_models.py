@@ -12,6 +12,7 @@ from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import save_model_folder
 from hydra_model.config import (
     AutoencoderConfig,
+    DetailConfig,
     ModelConfig,
     SamplerConfig,
     TransformerConfig,
@@ -51,6 +52,7 @@ CONFIG = ModelConfig(
         time_positions="time",
         space_positions="rays",
         value_positions="rays",
+        detail=DetailConfig(dim=24, num_heads=2, ffn_dim=48, num_blocks=2, top_k=2),
     ),
     text=None,
     sampler=SamplerConfig(steps=2, shift=3.0, guidance_scale=1.0, round_timestep=False),

@@ -84,13 +84,34 @@ class SelfAttention(nn.Module):
         Returns the output in the shape of ``y`` and the selected memory frames
         ``[B, T, K]``, best first (-1 where a frame had fewer admissible ones).
         """
-        config = self.config
         query, rotated, key, value = self.project(y, by)
-        frames, memory_frames = y.shape[1], memory.key.shape[1]
+        window = att.window_frames(y.shape[1], self.config.window, y.device)
+        selected, valid = self._select(query, rotated, memory, window, exclude_window)
+        out = self.attend_frames(
+            rotated, key, value, memory.key, memory.value, window, selected,
+            self.config.num_heads, valid,
+        )  # fmt: skip
+        out = self.leave(out.view(query.shape), by)
+        return out, selected if valid is None else selected.masked_fill(~valid, -1)
+
+    def retrieve_chosen(self, y: Tensor, by: Rotation, memory: Memory, chosen: Tensor) -> Tensor:
+        """Attend as ``retrieve`` does, to memory frames ``chosen [B, T, K]`` by somebody else."""
+        _, rotated, key, value = self.project(y, by)
+        window = att.window_frames(y.shape[1], self.config.window, y.device)
+        out = self.attend_frames(
+            rotated, key, value, memory.key, memory.value, window, chosen, self.config.num_heads
+        )
+        return self.leave(out.view(y.shape), by)
+
+    def _select(
+        self, query: Tensor, rotated: Tensor, memory: Memory, window: Tensor, exclude_window: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the most relevant memory frames, and which of them are admissible."""
+        config = self.config
+        frames, memory_frames = query.shape[1], memory.key.shape[1]
         stride = config.memory_stride[0]
-        window = att.window_frames(frames, config.window, y.device)
         if config.relevance == "attended":
-            turned = rotated.detach().view(y.shape)
+            turned = rotated.detach().view(query.shape)
             scores = att.attended_share(turned, memory.key.detach(), config.num_heads)
         else:
             scores = att.relevance(query, memory.relevance_key, config)
@@ -105,12 +126,7 @@ class SelfAttention(nn.Module):
         selected = att.select_memory(scores, count, excluded)
         if ragged and excluded is not None:
             valid = ~excluded[None].expand_as(scores).gather(-1, selected)
-        out = self.attend_frames(
-            rotated, key, value, memory.key, memory.value, window, selected,
-            config.num_heads, valid,
-        )  # fmt: skip
-        out = self.leave(out.view(query.shape), by)
-        return out, selected if valid is None else selected.masked_fill(~valid, -1)
+        return selected, valid
 
     def within(self, y: Tensor, by: Rotation) -> Tensor:
         """Attend from every token of ``y [B, T, h, w, C]`` to every other."""
@@ -213,6 +229,12 @@ class Block(nn.Module):
         attended, selected = self.self_attention.retrieve(y, by, memory, exclude_window=True)
         return self.finish(x, attended, mod, text), selected
 
+    def remember(self, x: Tensor, time: Tensor, camera: Tensor, memory_by: Rotation) -> Memory:
+        """Return the memory of context tokens ``x`` without attending within them."""
+        mod = self.modulations(time)
+        y = self.add_camera(self.norm(x, mod[0], mod[1]), self.camera_context, camera)
+        return self.self_attention.memorise(y, memory_by)
+
     def context(
         self, x: Tensor, time: Tensor, text: Tensor | None,
         camera: Tensor, by: Rotation, memory_by: Rotation,
@@ -232,6 +254,16 @@ class Block(nn.Module):
         y = self.add_camera(self.norm(x, mod[0], mod[1]), self.camera_target, camera)
         attended, selected = self.self_attention.retrieve(y, by, memory, exclude_window=False)
         return self.finish(x, attended, mod, text), selected
+
+
+    def refine(
+        self, x: Tensor, time: Tensor, camera: Tensor, by: Rotation, memory: Memory, chosen: Tensor
+    ) -> Tensor:
+        """As ``target``, with memory frames ``chosen [B, T, K]`` by coarser blocks."""
+        mod = self.modulations(time)
+        y = self.add_camera(self.norm(x, mod[0], mod[1]), self.camera_target, camera)
+        attended = self.self_attention.retrieve_chosen(y, by, memory, chosen)
+        return self.finish(x, attended, mod, None)
 
 
 class Head(nn.Module):

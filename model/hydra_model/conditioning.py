@@ -13,7 +13,7 @@ from torch import Tensor
 from hydra_model.cameras import check_poses, latent_poses, relative_poses
 from hydra_model.config import ModelConfig
 from hydra_model.memory import Context
-from hydra_model.rays import camera_conditioning, previous_in_clip
+from hydra_model.rays import previous_in_clip, token_cameras
 from hydra_model.selection import Request
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -93,9 +93,6 @@ def condition(
     ``text [1, L, text_dim]`` is the prompt's embedding where the model reads one.
     """
     weight = transformer.head.linear.weight
-    height, width = config.video.height, config.video.width
-    stride = config.autoencoder.spatial_stride
-    _, rows, columns = config.transformer.patch_size
     poses = np.asarray(target_poses, dtype=np.float64)
     before = previous_in_clip(torch.from_numpy(poses)).numpy()
 
@@ -106,13 +103,8 @@ def condition(
         ]
         return torch.from_numpy(np.stack(all_frames)).float().to(weight.device)
 
-    camera = camera_conditioning(
-        config.transformer.camera,
-        relative(context.poses, poses),
-        relative(context.previous, before),
-        grid=(height // stride // rows, width // stride // columns),
-        aspect=height / width,
-        fov_x=fov_x,
+    camera, detail_camera = token_cameras(
+        config, relative(context.poses, poses), relative(context.previous, before), fov_x=fov_x
     )
     split = len(context.times)
     # Latent-frame units since the first target frame.
@@ -127,4 +119,5 @@ def condition(
         camera[:, :split], camera[:, split:],
         context_times=context_times, target_times=times,
         text=None if text is None else text.expand(batch, -1, -1),
+        detail_camera=detail_camera,
     )  # fmt: skip

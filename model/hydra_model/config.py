@@ -73,6 +73,21 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetailConfig:
+    """The second, finer scale of a transformer (``hydra_model.detail``): sizes as there.
+
+    A token stands for one latent position; each frame attends to itself and to the first
+    ``top_k`` of the context frames that the last coarse block retrieved.
+    """
+
+    dim: int = 192
+    num_heads: int = 3
+    ffn_dim: int = 768
+    num_blocks: int = 3
+    top_k: int = 6
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
     """HyDRA's transformer (paper, section 3; released code where they differ).
 
@@ -96,7 +111,8 @@ class TransformerConfig:
     query's, so that a token is told how far away what it retrieves was (as in GTA,
     arXiv 2310.10375). ``text_dim`` 0 leaves out the text,
     ``tokenizer_groups`` above 1 makes the tokenizer a grouped convolution, and ``projector``
-    False leaves out the projector (it can be folded into the output product anyway).
+    False leaves out the projector (it can be folded into the output product anyway). ``detail``
+    adds a second scale, whose tokens are single latent positions (ours; None leaves it out).
     """
 
     dim: int = 1536
@@ -120,6 +136,7 @@ class TransformerConfig:
     space_positions: Literal["grid", "rays"] = "grid"
     value_positions: Literal["none", "rays"] = "none"
     rope_theta: float = 10000.0
+    detail: DetailConfig | None = None
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads:
@@ -145,6 +162,10 @@ class TransformerConfig:
             raise ValueError(
                 "space_positions 'rays' needs camera 'rays' or 'sweep' and memory_source "
                 f"'context', got {self.camera!r} and {self.memory_source!r}"
+            )
+        if self.detail is not None and self.space_positions != "rays":
+            raise ValueError(
+                f"a detail scale needs space_positions 'rays', got {self.space_positions!r}"
             )
 
     @property
@@ -264,6 +285,7 @@ _NESTED = {
     "video": VideoConfig,
     "autoencoder": AutoencoderConfig,
     "transformer": TransformerConfig,
+    "detail": DetailConfig,
     "text": TextConfig,
     "sampler": SamplerConfig,
 }
@@ -326,6 +348,7 @@ DEFAULT = ModelConfig(
         time_positions="time",
         space_positions="rays",
         value_positions="rays",
+        detail=DetailConfig(),
     ),
     text=None,
     sampler=SamplerConfig(steps=2, shift=3.0, guidance_scale=1.0, round_timestep=False),

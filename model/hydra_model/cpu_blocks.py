@@ -32,14 +32,15 @@ def use_cpu_blocks(model: Transformer) -> None:
     as it is.
     """
     if model.config.memory_source == "context":
-        for block in model.layers:
+        for block in model.all_layers:
             fast = CpuBlock(block)
             block.context = fast.context  # type: ignore[method-assign]
             block.target = fast.target  # type: ignore[method-assign]
+            block.refine = fast.refine  # type: ignore[method-assign]
 
 
 class CpuBlock:
-    """The passes ``context`` and ``target`` of one ``Block``, with the same arguments."""
+    """The passes ``context``, ``target`` and ``refine`` of one ``Block``, and their arguments."""
 
     def __init__(self, block: Block) -> None:
         own = block.self_attention
@@ -85,13 +86,33 @@ class CpuBlock:
         if shared:
             scores = att.attended_share(query.view(y.shape), memory.key, self.config.num_heads)
         selected = att.select_memory(scores, min(self.config.top_k, memory.key.shape[1]))
+        attended = self._attend(query, key, value, memory, selected, by)
+        return self._finish(x, attended.view(y.shape), mod, text), selected
+
+    def refine(
+        self, x: Tensor, time: Tensor, camera: Tensor, by: Rotation, memory: Memory, chosen: Tensor
+    ) -> Tensor:
+        """See ``Block.refine``."""
+        mod = self.block.modulations(time)
+        y = self._enter(x, mod, self.block.camera_target, camera)
+        query, key, value = self._project(y)
+        turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
+        value = self._place_values(value, by.value)
+        query, key = (self._rotate(t, turn, y.dtype) for t in (query, key))
+        attended = self._attend(query, key, value, memory, chosen, by)
+        return self._finish(x, attended.view(y.shape), mod, None)
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, memory: Memory, selected: Tensor,
+        by: Rotation,
+    ) -> Tensor:  # fmt: skip
+        """Attend from placed queries to the window and the selected memory ``[B, T, N, C]``."""
         index = self._rows(key, memory.key, selected)
         attended = att.attend(
             query, gather_rows(key, memory.key, index), gather_rows(value, memory.value, index),
             self.config.num_heads,
         )  # fmt: skip
-        attended = self._place_values(attended, by.value and by.value.back)
-        return self._finish(x, attended.view(y.shape), mod, text), selected
+        return self._place_values(attended, by.value and by.value.back)
 
     def _norm(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         # Not addcmul: with operands of different shapes it takes twice as long as these two.

@@ -23,6 +23,8 @@ def fingerprint(config: ModelConfig, modules: Iterable[nn.Module]) -> str:
     """
     other = ("sampler", "world_style")
     form = {name: part for name, part in config.to_dict().items() if name not in other}
+    if form["transformer"]["detail"] is None:  # what models were named that know no detail scale
+        del form["transformer"]["detail"]
     digest = hashlib.sha256(json.dumps(form, sort_keys=True).encode())
     for module in modules:
         samples = []

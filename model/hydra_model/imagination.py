@@ -31,6 +31,7 @@ from hydra_model.blocks import Memory
 from hydra_model.cameras import check_poses
 from hydra_model.chunks import chunk_lengths
 from hydra_model.conditioning import Targets, chunk_noise
+from hydra_model.detail import DetailConditioning
 from hydra_model.memory import Context
 from hydra_model.rope import Rotation
 from hydra_model.sampler import integrate
@@ -362,6 +363,28 @@ def _joined(parts: list[Conditioning], rows: Sequence[int]) -> Conditioning:
             value=rotations([by.value for by in present]),
         )
 
+    def memories(
+        given: Sequence[Conditioning] | Sequence[DetailConditioning],
+    ) -> tuple[Memory, ...]:
+        return tuple(
+            Memory(
+                key=join([memory.key for memory in block]),
+                value=join([memory.value for memory in block]),
+                relevance_key=join([memory.relevance_key for memory in block]),
+            )
+            for block in zip(*(part.memories for part in given), strict=True)
+        )
+
+    def details() -> DetailConditioning | None:
+        present = [part.detail for part in parts if part.detail is not None]
+        if not present:
+            return None
+        by = rotations([part.target_by for part in present])
+        assert by is not None
+        return DetailConditioning(
+            join([part.target_camera for part in present]), memories(present), by
+        )
+
     return dataclasses.replace(
         parts[0],
         context_camera=join([part.context_camera for part in parts]),
@@ -369,12 +392,6 @@ def _joined(parts: list[Conditioning], rows: Sequence[int]) -> Conditioning:
         text=optional([part.text for part in parts]),
         context_latents=optional([part.context_latents for part in parts]),
         target_by=rotations([part.target_by for part in parts]),
-        memories=tuple(
-            Memory(
-                key=join([memory.key for memory in block]),
-                value=join([memory.value for memory in block]),
-                relevance_key=join([memory.relevance_key for memory in block]),
-            )
-            for block in zip(*(part.memories for part in parts), strict=True)
-        ),
+        memories=memories(parts),
+        detail=details(),
     )

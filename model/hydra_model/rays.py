@@ -8,11 +8,12 @@ Poses here are optical-frame camera-to-world matrices relative to the first targ
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hydra_model.config import Camera
+from hydra_model.config import Camera, ModelConfig
 
 # Harmonics of a ray's azimuth and elevation: products of queries and keys made from them
 # peak where two rays point the same way, down to about a token's width.
@@ -55,6 +56,35 @@ def camera_conditioning(
     # Behind the others: the weights of "rays" go on with zeros for these.
     before = ray_features(previous, grid=grid, aspect=aspect, fov_x=fov_x)
     return torch.cat((rays, before[..., :_PLACE_CHANNELS]), dim=-1)
+
+
+class TokenCameras(NamedTuple):
+    """Cameras of a transformer's tokens ``[B, T, 1 or N, channels]``, and of its detail's."""
+
+    tokens: Tensor
+    detail: Tensor | None
+
+
+def token_cameras(
+    config: ModelConfig, relative_poses: Tensor, previous: Tensor, *, fov_x: float
+) -> TokenCameras:
+    """Return what a model's transformer is told of the cameras, at each of its scales.
+
+    Poses as for ``camera_conditioning``, on the device of the result.
+    """
+    height, width = config.video.height, config.video.width
+    stride = config.autoencoder.spatial_stride
+    own = config.transformer
+
+    def cameras(rows: int, columns: int) -> Tensor:
+        return camera_conditioning(
+            own.camera, relative_poses, previous,
+            grid=(height // stride // rows, width // stride // columns),
+            aspect=height / width, fov_x=fov_x,
+        )  # fmt: skip
+
+    detail = None if own.detail is None else cameras(1, 1)
+    return TokenCameras(cameras(*own.patch_size[1:]), detail)
 
 
 def previous_in_clip(poses: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ turn within an image, can stand for directions in the world instead (``ray_rotat
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -69,13 +70,16 @@ def ray_rotation(
     directions: Tensor,
     head_dim: int,
     theta: float = 10000.0,
+    *,
+    finest: int = 16,
 ) -> Rotation:
     """Return the rotation ``[B, tokens, head_dim / 2]`` of tokens whose viewing rays are known.
 
     As ``rotation``, but the slower half of the pairs for rows turns with whole multiples of the
     elevation of ``directions [B, F, h, w, 3]`` (of any length; x right, y down, z forward, all
-    in one frame), that for columns with multiples of the azimuth. Multiples run from 1 to 16, which
-    at 70 degrees over 10 tokens is once around in three tokens; whole ones close the circle.
+    in one frame), that for columns with multiples of the azimuth. Multiples run from 1 to
+    ``finest``; 16 at 70 degrees over 10 tokens is once around in three tokens; whole ones close
+    the circle.
     """
     grid = _grid_angles(times, rows, columns, head_dim, theta)
     grid = grid.expand(len(directions), *grid.shape)
@@ -86,26 +90,39 @@ def ray_rotation(
             parts.append(turned)
             continue
         kept = (turned.shape[-1] + 1) // 2
-        multiples = _multiples(turned.shape[-1] - kept).to(look.device)
+        multiples = _multiples(turned.shape[-1] - kept, finest).to(look.device)
         parts += [turned[..., :kept], look[..., None] * multiples]
     angle = torch.cat(parts, dim=-1).flatten(1, 3)
     return Rotation(angle.cos().float(), angle.sin().float())
 
 
-def value_rotation(times: Tensor, directions: Tensor, head_dim: int) -> Rotation:
+def ray_channels(head_dim: int) -> Tensor:
+    """Return ``[head_dim]``: 1 for channels that ``ray_rotation`` turns by rays, 0 for others."""
+    moments, *space = axis_pairs(head_dim)
+    parts = [torch.zeros(moments)]
+    for pairs in space:
+        kept = (pairs + 1) // 2
+        parts += [torch.zeros(kept), torch.ones(pairs - kept)]
+    return torch.cat(parts).repeat_interleave(2)
+
+
+def value_rotation(
+    times: Tensor, directions: Tensor, head_dim: int, *, finest: int = 96
+) -> Rotation:
     """Return how values turn, ``[B, tokens, head_dim / 2]``, by time and viewing ray.
 
     Two sevenths of the pairs turn with multiples of the elevation of ``directions
     [B, F, h, w, 3]``, as many with the azimuth, a fifth with time, and the rest does not turn.
     What is attended is turned back by the query's angles, so it arrives turned by the difference:
     what lies a fraction of a token away is moved by it, as a signal is by the phases of its
-    Fourier series. Hence multiples up to 96, which at 70 degrees over 10 tokens is once around in
-    half a token.
+    Fourier series. Hence multiples up to ``finest``: 96 at 70 degrees over 10 tokens is once
+    around in half a token.
     """
     pairs = head_dim // 2
     space, moments = 2 * pairs // 7, pairs // 5
     device = directions.device
-    multiples = 2 * 48 ** torch.linspace(0, 1, space, dtype=torch.float64, device=device)
+    spread = torch.linspace(0, 1, space, dtype=torch.float64, device=device)
+    multiples = 2 * (finest / 2) ** spread
     rates = 64 ** -torch.linspace(0, 1, moments, dtype=torch.float64, device=device)
     elevation, azimuth = (look[..., None] * multiples.round() for look in _looks(directions))
     moment = (times.double()[:, None] * rates)[None, :, None, None].expand(
@@ -122,9 +139,9 @@ def _looks(directions: Tensor) -> tuple[Tensor, Tensor]:
     return torch.atan2(y, torch.hypot(x, z)), torch.atan2(x, z)
 
 
-def _multiples(count: int) -> Tensor:
-    """Return ``count`` whole numbers from 1 to 16, evenly spaced by their ratio."""
-    exponent = torch.linspace(0, 4, count, dtype=torch.float64)
+def _multiples(count: int, finest: int) -> Tensor:
+    """Return ``count`` whole numbers from 1 to ``finest``, evenly spaced by their ratio."""
+    exponent = torch.linspace(0, math.log2(finest), count, dtype=torch.float64)
     return (2**exponent).round()
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
+from hydra_model.detail import Detail, DetailConditioning
 from hydra_model.rope import Rotation, ray_rotation, rotation, value_rotation
 
 
@@ -45,6 +46,7 @@ class Conditioning:
     context_latents: Tensor | None = None  # [B, channels, Tc, H, W]
     memories: tuple[Memory, ...] = ()
     target_by: Rotation | None = None
+    detail: DetailConditioning | None = None
 
 
 class Transformer(nn.Module):
@@ -71,11 +73,17 @@ class Transformer(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(config.dim, 6 * config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.head = Head(config)
+        self.detail = None if config.detail is None else Detail(config)
 
     @property
     def layers(self) -> list[Block]:
         """The blocks, as what they are."""
         return cast("list[Block]", list(self.blocks))
+
+    @property
+    def all_layers(self) -> list[Block]:
+        """The blocks of both scales."""
+        return self.layers if self.detail is None else [*self.layers, *self.detail.layers]
 
     def prepare(
         self,
@@ -86,6 +94,7 @@ class Transformer(nn.Module):
         context_times: Tensor,
         target_times: Tensor,
         text: Tensor | None = None,
+        detail_camera: Tensor | None = None,
         features: list[Tensor] | None = None,
     ) -> Conditioning:
         """Do once what every sampling step of a chunk shares.
@@ -94,8 +103,11 @@ class Transformer(nn.Module):
         ``[B, T, 1 or N, channels]`` from ``hydra_model.rays.camera_conditioning``, best in
         float32 (the blocks get them in the latents' type); times are in latent-frame units since
         the first target frame (ignored by "slot" positions); ``text [B, L, text_dim]`` are prompt
-        embeddings, needed when ``text_dim`` is not 0. ``features``, when given, receives what each
-        block makes of the context, ``[B, Tc, h, w, C]`` (the "context" form alone has it).
+        embeddings, needed when ``text_dim`` is not 0. ``detail_camera [B, Tc + Tt, H * W,
+        channels]`` are the cameras of single latent positions, context first, needed where there
+        is a detail scale (``hydra_model.rays.token_cameras`` makes both). ``features``, when
+        given, receives what each block makes of the context, ``[B, Tc, h, w, C]`` (the "context"
+        form alone has it).
         """
         config = self.config
         if (text is None) != (config.text_dim == 0):
@@ -118,17 +130,28 @@ class Transformer(nn.Module):
         if config.memory_source == "all":
             return replace(conditioning, context_latents=context_latents)
         x = self.embed(context_latents)
-        _, projected = self.embed_time(torch.zeros(x.shape[0], device=x.device), x.dtype)
+        time, projected = self.embed_time(torch.zeros(x.shape[0], device=x.device), x.dtype)
         by, memory_by = self.rotations(context_times, x.shape[2:4], context_camera)
         camera = conditioning.context_camera
         memories = []
+        entered = x
         for block in self.layers:
+            entered = x
             x, memory = block.context(x, projected, embedded, camera, by, memory_by)
             memories.append(memory)
             if features is not None:
                 features.append(x)
         target_by, _ = self.rotations(target_times, x.shape[2:4], target_camera)
-        return replace(conditioning, memories=tuple(memories), target_by=target_by)
+        detail = None
+        if self.detail is not None:
+            if detail_camera is None:
+                raise ValueError("detail_camera is missing, and the model has a detail scale")
+            # What the last block was given: of what it makes of the context no memory is made.
+            detail = self.detail.prepare(
+                context_latents, entered, time, detail_camera,
+                context_times=context_times, target_times=target_times,
+            )  # fmt: skip
+        return replace(conditioning, memories=tuple(memories), target_by=target_by, detail=detail)
 
     def forward(
         self,
@@ -141,7 +164,8 @@ class Transformer(nn.Module):
         """Return the velocity of ``target_latents [B, channels, Tt, H, W]`` at ``sigma [B]``.
 
         ``sigma`` in [0, 1] is the share of noise. ``selections``, when given, receives one
-        ``[B, frames, K]`` tensor of selected memory frames per block.
+        ``[B, frames, K]`` tensor of selected memory frames per block, without the detail
+        scale's.
         """
         cond = conditioning
         if self.config.memory_source == "all":
@@ -151,11 +175,16 @@ class Transformer(nn.Module):
         time, projected = self.embed_time(sigma, x.dtype)
         by = cond.target_by
         assert by is not None, "conditioning was not made for this form"
+        selected = sigma.new_zeros(0)
         for block, memory in zip(self.layers, cond.memories, strict=True):
             x, selected = block.target(x, projected, cond.text, cond.target_camera, by, memory)
             if selections is not None:
                 selections.append(selected)
-        return self.unpatch(self.head(x, time))
+        velocity = self.unpatch(self.head(x, time))
+        if self.detail is not None:
+            assert cond.detail is not None, "conditioning was not made for this form"
+            velocity = velocity + self.detail(target_latents, x, time, cond.detail, selected)
+        return velocity
 
     def pair(
         self,

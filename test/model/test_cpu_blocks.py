@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from hydra_model.config import TransformerConfig
+from hydra_model.config import DetailConfig, TransformerConfig
 from hydra_model.cpu_blocks import gather_rows, use_cpu_blocks
 from hydra_model.rays import camera_channels
 from hydra_model.transformer import Transformer
@@ -39,11 +39,13 @@ def predict(model: Transformer, batch: int, frames: int, memory: int, dtype=torc
 
     tokens = 1 if config.camera == "matrix" else 4 * 6
     camera = camera_channels(config.camera)
+    detail = None if config.detail is None else normal(batch, memory + frames, 8 * 12, camera)
     conditioning = model.prepare(
         normal(batch, config.latent_channels, memory, 8, 12),
         normal(batch, memory, tokens, camera), normal(batch, frames, tokens, camera),
         context_times=torch.arange(-memory, 0.0), target_times=torch.arange(float(frames)),
         text=normal(batch, 5, config.text_dim) if config.text_dim else None,
+        detail_camera=detail,
     )  # fmt: skip
     selections: list[torch.Tensor] = []
     velocity = model(
@@ -63,8 +65,10 @@ def predict(model: Transformer, batch: int, frames: int, memory: int, dtype=torc
         ({"camera": "rays", "space_positions": "rays", "memory_stride": (2, 1, 1)}, 2, 6, 8),
         ({"camera": "sweep", "space_positions": "rays", "memory_stride": (1, 1, 1),
           "tokenizer_groups": 3, "value_positions": "rays", "relevance": "attended"}, 2, 6, 8),
+        ({"camera": "sweep", "space_positions": "rays", "value_positions": "rays",
+          "detail": DetailConfig(dim=24, num_heads=2, ffn_dim=48, num_blocks=2, top_k=3)}, 2, 6, 8),
     ],
-    ids=["default", "pooled", "text", "less than a window", "rays", "values"],
+    ids=["default", "pooled", "text", "less than a window", "rays", "values", "detail"],
 )
 def test_predictions_and_selections_are_those_of_the_readable_blocks(
     changes, batch, frames, memory

@@ -34,3 +34,15 @@ def test_other_weights_or_sizes_have_other_names() -> None:
     with torch.no_grad():
         list(changed[1].parameters())[3].add_(0.1)
     assert fingerprint(CONFIG, changed) != name
+
+
+def test_a_model_without_a_detail_scale_keeps_the_name_it_had() -> None:
+    """States that were saved before there was such a scale are still those of its weights."""
+    form = dataclasses.replace(CONFIG.transformer, detail=None)
+    config = dataclasses.replace(CONFIG, transformer=form)
+    weights = [Autoencoder(config.autoencoder), Transformer(form)]
+    with torch.no_grad():
+        for module in weights:
+            for parameter in module.parameters():
+                parameter.fill_(0.5)
+    assert fingerprint(config, weights) == "af80fa10e6ee293a"

@@ -22,7 +22,7 @@ def folder(request, tmp_path_factory):
     if request.param == "all":
         form = dataclasses.replace(
             form, memory_source="all", relevance="positionwise", camera="rays",
-            time_positions="slot", space_positions="grid", value_positions="none",
+            time_positions="slot", space_positions="grid", value_positions="none", detail=None,
         )  # fmt: skip
     folder = tmp_path_factory.mktemp("model")
     small_models.write_model(folder, transformer=form)

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 from hydra_model.config import ModelConfig
+from hydra_model.detail import detail_config
 
 
 def forward_operations(config: ModelConfig, text_tokens: int = 0) -> dict[str, float]:
@@ -36,4 +40,10 @@ def forward_operations(config: ModelConfig, text_tokens: int = 0) -> dict[str, f
         "tokenizer": made * (patch + 2) * square,
         "cross-attention": cross,
     }
-    return {name: 2.0 * form.num_blocks * count for name, count in parts.items()}
+    operations = {name: 2.0 * form.num_blocks * count for name, count in parts.items()}
+    if form.detail is not None:
+        finer = detail_config(form)
+        same = dataclasses.replace(config, transformer=finer)
+        spread = 2.0 * tokens * form.dim * finer.dim * math.prod(form.patch_size)
+        operations["detail scale"] = spread + sum(forward_operations(same).values())
+    return operations

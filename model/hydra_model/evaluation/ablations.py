@@ -7,7 +7,9 @@ retrieval loses against attending to everything, and gains over choosing by geom
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import sys
 from functools import partial
 
 import numpy as np
@@ -55,11 +57,17 @@ class EveryKey:
 
 
 def attend_to_everything(transformer: Transformer) -> Transformer:
-    """Give a transformer of the paper's form dense attention, in place; return it."""
+    """Give a transformer of the paper's form dense attention, in place; return it.
+
+    At a detail scale all context frames are retrieved.
+    """
     if transformer.config.memory_source != "context":
         raise ValueError('dense attention is for models with memory_source "context"')
     for block in transformer.layers:
         EveryKey(block.self_attention).attach()
+    if transformer.detail is not None:
+        own = transformer.detail
+        own.config = dataclasses.replace(own.config, top_k=sys.maxsize)
     return transformer
 
 
@@ -73,13 +81,7 @@ def retrieve_chosen(
     exclude_window: bool,
 ) -> tuple[Tensor, Tensor]:
     """Retrieve the memory frames ``chosen[0] [B, T, K]`` instead of the most relevant."""
-    config = attention.config
-    _, rotated, key, value = attention.project(y, by)
-    window = att.window_frames(y.shape[1], config.window, y.device)
-    out = att.retrieval_attention(
-        rotated, key, value, memory.key, memory.value, window, chosen[0], config.num_heads
-    )
-    return attention.leave(out.view(y.shape), by), chosen[0]
+    return attention.retrieve_chosen(y, by, memory, chosen[0]), chosen[0]
 
 
 def choose_memory(transformer: Transformer) -> list[Tensor]:

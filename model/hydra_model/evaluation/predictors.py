@@ -17,7 +17,7 @@ from hydra_model.autoencoder import Autoencoder, fastest_dtype
 from hydra_model.config import ModelConfig, SamplerConfig
 from hydra_model.evaluation.ablations import overlapping_memory
 from hydra_model.loading import prompt_embedder
-from hydra_model.rays import camera_conditioning, central_rays, previous_in_clip
+from hydra_model.rays import central_rays, previous_in_clip, token_cameras
 from hydra_model.sampler import sample
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -174,16 +174,8 @@ class LoadedModel:
             (reference @ torch.cat(poses, 1)).float().to(self.device)
             for poses in (clips, [previous_in_clip(clip) for clip in clips])
         )
-        height, width = context_frames.shape[2:4]
-        spatial = config.autoencoder.spatial_stride
-        _, rows, columns = config.transformer.patch_size
-        camera = camera_conditioning(
-            config.transformer.camera,
-            relative,
-            previous,
-            grid=(height // spatial // rows, width // spatial // columns),
-            aspect=height / width,
-            fov_x=config.video.fov_x,
+        camera, detail_camera = token_cameras(
+            config, relative, previous, fov_x=config.video.fov_x
         )
         context, target = latents.shape[2], clips[1].shape[1]
         # A latent frame stands for the last of its video frames; the first target frame is 0.
@@ -196,6 +188,7 @@ class LoadedModel:
             context_times=times,
             target_times=torch.arange(target, dtype=torch.float64, device=self.device),
             text=text,
+            detail_camera=detail_camera,
         )
 
 

@@ -16,7 +16,7 @@ from hydra_model.evaluation.events import minimum_pixels
 from hydra_model.procedural import Worlds, render_worlds, sample_worlds
 from hydra_model.procedural.cores import CompiledCore, Core
 from hydra_model.procedural.motion import MAX_SUBJECTS
-from hydra_model.rays import camera_conditioning, previous_in_clip
+from hydra_model.rays import previous_in_clip, token_cameras
 from hydra_model.training.distributed import Process
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 from hydra_model.training.whereabouts import (
@@ -33,6 +33,7 @@ from hydra_model.training.whereabouts import (
 class Batch:
     """Latents ``[B, C, T, h, w]``, camera channels ``[B, T, N, c]`` and times ``[T]``.
 
+    ``detail_camera`` are those of context and target for a detail scale, where there is one.
     ``subject [B, 1, Tt, h, w]`` is 1 where a latent position of the target shows a subject,
     ``returned`` in the same shape where one shows that had been out of sight for a second.
     Times are in latent-frame units since the first target frame.
@@ -47,6 +48,7 @@ class Batch:
     subject: Tensor
     returned: Tensor
     forecast: Forecast
+    detail_camera: Tensor | None = None
 
 
 class WorldStream:
@@ -166,12 +168,10 @@ def procedural_batch(
     stride = config.autoencoder.spatial_stride
     _, rows, columns = config.transformer.patch_size
     target_poses = relative[:, split::TEMPORAL_STRIDE]
-    camera = camera_conditioning(
-        config.transformer.camera,
+    camera, detail_camera = token_cameras(
+        config,
         torch.cat((relative[:, own], target_poses), dim=1).float(),
         torch.cat((relative[:, before], previous_in_clip(target_poses)), dim=1).float(),
-        grid=(height // stride // rows, width // stride // columns),
-        aspect=height / width,
         fov_x=config.video.fov_x,
     )
     counts = count_pixels(ids, MAX_SUBJECTS, stride)
@@ -195,6 +195,7 @@ def procedural_batch(
         subject=latent_mask((counts[:, :, split:] > 0).any(1, keepdim=True)),
         returned=latent_mask(back),
         forecast=Forecast(shown, places(worlds, moments, inverse)),
+        detail_camera=detail_camera,
     )
 
 

@@ -120,6 +120,7 @@ def distillation_loss(
             model.prepare(
                 context, batch.context_camera, batch.target_camera,
                 context_times=batch.context_times, target_times=batch.target_times,
+                detail_camera=batch.detail_camera,
             ),
             training.draws,
         )  # fmt: skip

@@ -103,6 +103,7 @@ class FlowObjective(nn.Module):
             context_times=batch.context_times,
             target_times=batch.target_times,
             text=None if batch.text is None else batch.text.to(dtype),
+            detail_camera=batch.detail_camera,
         )
 
     @torch.no_grad()

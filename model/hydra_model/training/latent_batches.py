@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hydra_model.config import ModelConfig
 from hydra_model.datasets.shards import PreparedClip
-from hydra_model.rays import camera_conditioning, previous_in_clip
+from hydra_model.rays import TokenCameras, previous_in_clip, token_cameras
 from hydra_model.training.distributed import Process
 
 
@@ -23,7 +23,8 @@ class LatentBatch:
 
     Latents and ``noise`` float32 ``[B, C, T, h, w]``, cameras ``[B, T, 1 or N, c]``, times
     ``[T]`` in latent-frame units since the first target frame, ``text [B, tokens, dim]`` or None,
-    ``level`` int64 ``[B]`` (index of the noise level), ``names`` of the clips.
+    ``level`` int64 ``[B]`` (index of the noise level), ``names`` of the clips,
+    ``detail_camera`` of context and target for a detail scale, where there is one.
     """
 
     context: Tensor
@@ -36,6 +37,7 @@ class LatentBatch:
     noise: Tensor
     level: Tensor
     names: tuple[str, ...]
+    detail_camera: Tensor | None = None
 
     def to(self, device: torch.device) -> LatentBatch:
         """Return the batch on a device, without waiting for the work that it still has."""
@@ -88,7 +90,9 @@ def collate(
     stride = config.autoencoder.temporal_stride
     context = torch.stack([clip.context.float() for clip in clips])
     target = torch.stack([clip.target.float() for clip in clips])
-    cameras = torch.stack([_camera(clip, config) for clip in clips])
+    cameras, details = zip(*(_cameras(clip, config) for clip in clips), strict=True)
+    camera = torch.cat(cameras)
+    detail = [part for part in details if part is not None]
     count = context.shape[2]
     text = None
     if config.transformer.text_dim and config.text is not None:
@@ -103,32 +107,24 @@ def collate(
     return LatentBatch(
         context=context,
         target=target,
-        context_camera=cameras[:, :count],
-        target_camera=cameras[:, count:],
+        context_camera=camera[:, :count],
+        target_camera=camera[:, count:],
         context_times=torch.arange(count, dtype=torch.float64) + first,
         target_times=torch.arange(target.shape[2], dtype=torch.float64),
         text=text,
         level=torch.cat([torch.randint(levels, (1,), generator=g) for g in generators]),
         noise=torch.stack([torch.randn(shape, generator=g) for g in generators]),
         names=tuple(clip.name for clip in clips),
+        detail_camera=torch.cat(detail) if detail else None,
     )
 
 
-def _camera(clip: PreparedClip, config: ModelConfig) -> Tensor:
+def _cameras(clip: PreparedClip, config: ModelConfig) -> TokenCameras:
     poses = torch.cat((clip.context_poses, clip.target_poses)).double()
     reference = torch.linalg.inv(clip.target_poses[0].double())
     before = torch.cat([previous_in_clip(p) for p in (clip.context_poses, clip.target_poses)])
-    height, width = config.video.height, config.video.width
-    stride = config.autoencoder.spatial_stride
-    _, rows, columns = config.transformer.patch_size
-    return camera_conditioning(
-        config.transformer.camera,
-        (reference @ poses)[None].float(),
-        (reference @ before.double())[None].float(),
-        grid=(height // stride // rows, width // stride // columns),
-        aspect=height / width,
-        fov_x=float(clip.fov_x),
-    )[0]
+    relative, previous = ((reference @ p.double())[None].float() for p in (poses, before))
+    return token_cameras(config, relative, previous, fov_x=float(clip.fov_x))
 
 
 class BatchStream:

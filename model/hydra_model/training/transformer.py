@@ -11,18 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydra_model.autoencoder import Autoencoder
-from hydra_model.blocks import Memory
+from hydra_model.blocks import Memory, SelfAttention
 from hydra_model.config import ModelConfig
+from hydra_model.detail import Detail, DetailConditioning
 from hydra_model.procedural.cores import Core
 from hydra_model.procedural.motion import PLAIN
 from hydra_model.rays import camera_channels
+from hydra_model.rope import ray_channels
 from hydra_model.training import flow
 from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
@@ -31,6 +33,8 @@ from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
 from hydra_model.training.whereabouts import Forecaster
 from hydra_model.transformer import Conditioning, Transformer
+
+Conditioned = TypeVar("Conditioned", Conditioning, DetailConditioning)
 
 WARMUP = 50  # steps over which the learning rates rise
 
@@ -78,7 +82,7 @@ def optimizers(model: Transformer, training: TransformerTraining) -> list[torch.
     """Muon for the blocks' matrices, AdamW for everything else."""
     matrices = [
         p for name, p in model.named_parameters()
-        if p.ndim == 2 and name.startswith("blocks.") and "camera" not in name
+        if p.ndim == 2 and name.startswith(("blocks.", "detail.blocks.")) and "camera" not in name
     ]  # fmt: skip
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
@@ -96,8 +100,16 @@ def initialise(model: Transformer) -> None:
     """Start from scratch where the published model starts from Wan's weights.
 
     Blocks begin close to the identity with the same gate at every noise share, memory tokens
-    begin as the mean of what they pool, and the prediction begins at zero.
+    begin as the mean of what they pool, and the prediction begins at zero, that of each scale.
     """
+    _initialise(model)
+    if model.detail is not None:
+        _initialise(model.detail)
+        for block in model.detail.layers:
+            _look_the_same_way(block.self_attention)
+
+
+def _initialise(model: Transformer | Detail) -> None:
     nn.init.zeros_(model.head.linear.weight)
     nn.init.zeros_(model.head.linear.bias)
     for parameter in model.time_projection.parameters():
@@ -115,59 +127,74 @@ def initialise(model: Transformer) -> None:
         nn.init.zeros_(tokenizer.bias)
 
 
+def _look_the_same_way(own: SelfAttention) -> None:
+    """Let queries and keys begin nearly alike in the channels that turn with viewing rays.
+
+    So attention begins at what looked the same way, and what it brings can be learned at once.
+    """
+    rays = ray_channels(own.config.head_dim).repeat(own.config.num_heads)
+    for layer in (own.query, own.key):
+        layer.weight.mul_(0.25)
+        layer.bias.copy_(rays)
+
+
 def compile_blocks(model: Transformer) -> Callable[[bool], None]:
-    """Compile the two passes of a block; all blocks share the compiled code.
+    """Compile the passes of the blocks; those of one scale share the compiled code.
 
     Returns what switches between the compiled passes and the plain ones: shapes that are rare
     are not worth compiling for.
     """
-    plain = [(block.context, block.target) for block in model.layers]
+    blocks = model.all_layers
+    names = ("context", "target", "remember", "refine")
+    plain = [{name: getattr(block, name) for name in names} for block in blocks]
     fast = [
-        (torch.compile(context, dynamic=False), torch.compile(target, dynamic=False))
-        for context, target in plain
+        {name: torch.compile(own, dynamic=False) for name, own in passes.items()}
+        for passes in plain
     ]
 
     def use(compiled: bool) -> None:
-        passes = fast if compiled else plain
-        for block, (context, target) in zip(model.layers, passes, strict=True):
-            block.context, block.target = context, target  # type: ignore[method-assign]
+        for block, passes in zip(blocks, fast if compiled else plain, strict=True):
+            for name, own in passes.items():
+                setattr(block, name, own)
 
     return use
 
 
 def use_kernels(model: Transformer) -> None:
     """Let a model on a GPU attend to frames where they lie, if Triton and its sizes allow it."""
-    config = model.config
-    fits = (
-        config.memory_source == "context" and config.memory_stride[1:] == (1, 1)
-        and config.head_dim >= 16 and config.head_dim & (config.head_dim - 1) == 0
-    )  # fmt: skip
-    if not (fits and model.head.linear.weight.is_cuda and find_spec("triton")):
+    if not (model.head.linear.weight.is_cuda and find_spec("triton")):
         return
     from hydra_model.training.retrieval_kernels import retrieval_attention
 
-    for block in model.layers:
-        block.self_attention.attend_frames = retrieval_attention
+    for block in model.all_layers:
+        config = block.self_attention.config
+        power = config.head_dim & (config.head_dim - 1) == 0
+        paper = config.memory_source == "context" and config.memory_stride[1:] == (1, 1)
+        if paper and power and config.head_dim >= 16:
+            block.self_attention.attend_frames = retrieval_attention
 
 
 def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
     """Let every context serve ``draws`` targets; the repeats of one world are neighbours."""
     if draws == 1:
         return conditioning
-    target_by = conditioning.target_by
-    if target_by is not None:
-        samples = torch.arange(len(conditioning.target_camera), device=target_by.cosine.device)
-        target_by = target_by.rows(samples.repeat_interleave(draws))
-    memories = tuple(
-        Memory(*(getattr(m, f.name).repeat_interleave(draws, 0) for f in dataclasses.fields(m)))
-        for m in conditioning.memories
-    )
-    return dataclasses.replace(
-        conditioning,
-        memories=memories,
-        target_by=target_by,
-        target_camera=conditioning.target_camera.repeat_interleave(draws, 0),
-    )
+    camera = conditioning.target_camera
+    samples = torch.arange(len(camera), device=camera.device).repeat_interleave(draws)
+
+    def repeated(part: Conditioned) -> Conditioned:
+        memories = tuple(
+            Memory(*(getattr(m, f.name).repeat_interleave(draws, 0) for f in dataclasses.fields(m)))
+            for m in part.memories
+        )
+        return dataclasses.replace(
+            part,
+            memories=memories,
+            target_by=None if part.target_by is None else part.target_by.rows(samples),
+            target_camera=part.target_camera.repeat_interleave(draws, 0),
+        )
+
+    detail = None if conditioning.detail is None else repeated(conditioning.detail)
+    return dataclasses.replace(repeated(conditioning), detail=detail)
 
 
 class Losses(NamedTuple):
@@ -207,7 +234,7 @@ def batch_loss(
         conditioning = model.prepare(
             context, batch.context_camera, batch.target_camera,
             context_times=batch.context_times, target_times=batch.target_times,
-            features=features,
+            detail_camera=batch.detail_camera, features=features,
         )  # fmt: skip
         prediction = model(noisy, sigma, repeat(conditioning, draws))
         if forecaster is None or features is None:
@@ -231,12 +258,15 @@ def batch_loss(
 
 
 def widened(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
-    """Return the weights of a model that was told less of the cameras, for one told more.
+    """Return the weights of a model that had less, for one that has more.
 
     What is new is multiplied by 0 at first, so both predict the same: weights for the camera
-    "rays" are trained on with "sweep". All others stay as they are, to be refused where they do
-    not fit.
+    "rays" are trained on with "sweep", weights without a detail scale with one, which begins as
+    ``model``'s is. All others stay as they are, to be refused where they do not fit.
     """
+    if model.detail is not None and not any(name.startswith("detail.") for name in weights):
+        own = model.state_dict()
+        weights = weights | {name: own[name] for name in own if name.startswith("detail.")}
     if model.config.camera != "sweep":
         return weights
     rays, sweep = camera_channels("rays"), camera_channels("sweep")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_config, save_model_folder
 from hydra_model.conditioning import condition
-from hydra_model.config import DEFAULT
+from hydra_model.config import DEFAULT, DetailConfig
 from hydra_model.memory import Latents, MemoryBank, Segment
 from hydra_model.procedural import Worlds, sample_worlds
 from hydra_model.rays import camera_channels
@@ -43,13 +43,17 @@ CONFIG = dataclasses.replace(
     autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
     transformer=dataclasses.replace(
         DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16,
-        camera="rays",
+        camera="rays", detail=None,
     ),
 )
+DETAIL = DetailConfig(dim=24, num_heads=2, ffn_dim=48, num_blocks=2, top_k=3)
 SWEEP = dataclasses.replace(
     CONFIG, transformer=dataclasses.replace(CONFIG.transformer, camera="sweep")
 )
-SHORT = dataclasses.replace(CONFIG, context_latents=8, chunk_latents=8)
+FINE = dataclasses.replace(
+    SWEEP, transformer=dataclasses.replace(SWEEP.transformer, detail=DETAIL)
+)
+SHORT = dataclasses.replace(FINE, context_latents=8, chunk_latents=8)
 TRAINING = TransformerTraining(worlds=2, draws=2, matrix_rate=3e-3)
 
 
@@ -280,6 +284,32 @@ def test_weights_for_rays_predict_the_same_when_they_are_told_of_the_sweep() -> 
         )  # fmt: skip
         velocities.append(model(told.target, torch.tensor([0.5]), conditioning)[0])
     torch.testing.assert_close(velocities[0], velocities[1])
+
+
+def test_weights_without_a_detail_scale_predict_the_same_when_they_get_one() -> None:
+    torch.manual_seed(0)
+    coarse, fine = Transformer(SWEEP.transformer), Transformer(FINE.transformer)
+    initialise(fine)
+    torch.nn.init.normal_(coarse.head.linear.weight, std=0.1)
+    fine.load_state_dict(widened(coarse.state_dict(), fine))
+    autoencoder = Autoencoder(FINE.autoencoder).prepare("cpu", torch.float32)
+    told = procedural_batch(FINE, autoencoder, contiguous((4,), 3), sample_worlds([5]))
+
+    def velocity(model: Transformer) -> torch.Tensor:
+        conditioning = model.prepare(
+            told.context, told.context_camera, told.target_camera,
+            context_times=told.context_times, target_times=told.target_times,
+            detail_camera=told.detail_camera,
+        )  # fmt: skip
+        return model(told.target, torch.tensor([0.5]), conditioning)
+
+    assert torch.equal(velocity(fine), velocity(coarse))
+    # What is added has a gradient at once, though it begins at nothing.
+    velocity(fine).square().mean().backward()
+    assert fine.detail is not None
+    assert fine.detail.head.linear.weight.grad.abs().max() > 0
+    own = fine.state_dict()
+    assert widened(own, fine) == own
 
 
 def test_weights_that_were_told_something_else_of_the_cameras_are_refused() -> None:
