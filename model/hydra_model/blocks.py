@@ -255,7 +255,6 @@ class Block(nn.Module):
         attended, selected = self.self_attention.retrieve(y, by, memory, exclude_window=False)
         return self.finish(x, attended, mod, text), selected
 
-
     def refine(
         self, x: Tensor, time: Tensor, camera: Tensor, by: Rotation, memory: Memory, chosen: Tensor
     ) -> Tensor:

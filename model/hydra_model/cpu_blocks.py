@@ -61,11 +61,10 @@ class CpuBlock:
         mod = self.block.modulations(time)
         y = self._enter(x, mod, self.block.camera_context, camera)
         memory = self.block.self_attention.memorise(y, memory_by)
-        query, key, value = self._project(y)
-        turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
-        value = self._place_values(value, by.value)
-        query, key = (self._rotate(t, turn, y.dtype).flatten(1, 2) for t in (query, key))
-        attended = att.attend(query, key, value.flatten(1, 2), self.config.num_heads)
+        query, key, value = self._place(*self._project(y), by)
+        attended = att.attend(
+            query.flatten(1, 2), key.flatten(1, 2), value.flatten(1, 2), self.config.num_heads
+        )
         attended = self._place_values(attended.view(value.shape), by.value and by.value.back)
         return self._finish(x, attended.view(y.shape), mod, text), memory
 
@@ -80,9 +79,7 @@ class CpuBlock:
         shared = self.config.relevance == "attended"
         if not shared:  # before the rotation, which is done in place
             scores = self._relevance(query.view(y.shape), memory.relevance_key)
-        turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
-        value = self._place_values(value, by.value)
-        query, key = (self._rotate(t, turn, y.dtype) for t in (query, key))
+        query, key, value = self._place(query, key, value, by)
         if shared:
             scores = att.attended_share(query.view(y.shape), memory.key, self.config.num_heads)
         selected = att.select_memory(scores, min(self.config.top_k, memory.key.shape[1]))
@@ -95,10 +92,7 @@ class CpuBlock:
         """See ``Block.refine``."""
         mod = self.block.modulations(time)
         y = self._enter(x, mod, self.block.camera_target, camera)
-        query, key, value = self._project(y)
-        turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
-        value = self._place_values(value, by.value)
-        query, key = (self._rotate(t, turn, y.dtype) for t in (query, key))
+        query, key, value = self._place(*self._project(y), by)
         attended = self._attend(query, key, value, memory, chosen, by)
         return self._finish(x, attended.view(y.shape), mod, None)
 
@@ -133,6 +127,14 @@ class CpuBlock:
             scale = length.square_().div_(x.shape[-1]).add_(self.block.eps).rsqrt_()
             wide.append(x.mul_(scale).mul_(gain))
         return wide[0], wide[1], value
+
+    def _place(
+        self, query: Tensor, key: Tensor, value: Tensor, by: Rotation
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn float32 query and key in place, and return all in the value's type."""
+        turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
+        query, key = (self._rotate(t, turn, value.dtype) for t in (query, key))
+        return query, key, self._place_values(value, by.value)
 
     def _rotate(self, x: Tensor, turn: Tensor, dtype: torch.dtype) -> Tensor:
         """Turn float32 ``x [B, T, N, C]`` in place, and return it in ``dtype``."""

@@ -52,7 +52,6 @@ def detail_config(config: TransformerConfig) -> TransformerConfig:
         text_dim=0,
         patch_size=(1, 1, 1),
         memory_stride=(1, 1, 1),
-        relevance="attended",
         tokenizer_groups=own.num_heads,
         projector=False,
         window=1,

@@ -175,14 +175,14 @@ class Transformer(nn.Module):
         time, projected = self.embed_time(sigma, x.dtype)
         by = cond.target_by
         assert by is not None, "conditioning was not made for this form"
-        selected = sigma.new_zeros(0)
+        selected: Tensor | None = None
         for block, memory in zip(self.layers, cond.memories, strict=True):
             x, selected = block.target(x, projected, cond.text, cond.target_camera, by, memory)
             if selections is not None:
                 selections.append(selected)
         velocity = self.unpatch(self.head(x, time))
         if self.detail is not None:
-            assert cond.detail is not None, "conditioning was not made for this form"
+            assert cond.detail is not None and selected is not None
             velocity = velocity + self.detail(target_latents, x, time, cond.detail, selected)
         return velocity
 
