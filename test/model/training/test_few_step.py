@@ -18,7 +18,7 @@ from hydra_model.transformer import Conditioning, Transformer
 
 SMALL = dataclasses.replace(
     DEFAULT.transformer, dim=32, num_heads=2, ffn_dim=64, num_blocks=1, freq_dim=16,
-    latent_channels=4,
+    latent_channels=4, detail=None,
 )  # fmt: skip
 TRAINING = FewStepTraining(steps=2, substeps=4, draws=2, matrix_rate=2e-3, learning_rate=1e-3)
 SHIFT = 3.0
