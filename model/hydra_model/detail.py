@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A second, finer scale: every latent position retrieves from memory by itself.
 
-A token of the default model covers 2x2 latent positions, a tenth of the image's width. What it
-retrieves has to be moved by parts of a token, and what it cannot move exactly is blurred. Here,
-behind the transformer's blocks, a few narrow ones with one token per latent position attend to
-single positions of the context. What is where, and what moves, they are told by the coarse tokens.
-The context does not attend to itself at this scale: its coarse tokens did.
+A token of the default model covers 2x2 latent positions, a tenth of the image's width. Behind the
+transformer's blocks a few narrow ones with one token per latent position attend to single
+positions of the context. What is where, and what moves, they are told by the coarse tokens. The
+context does not attend to itself at this scale: its coarse tokens did. What that was measured to
+bring, and what not, is in docs/training.md.
 
 Shape legend: B batch, T latent frames, h and w rows and columns of coarse tokens, H and W those of
 latent positions, C the coarse width, D the width here.

@@ -12,7 +12,8 @@ from hydra_model.rays import camera_channels
 from hydra_model.sampler import schedule
 from hydra_model.training.data import Batch
 from hydra_model.training.few_step import FewStepTraining, distillation_loss, euler, levels
-from hydra_model.training.transformer import TransformerTraining, batch_loss, initialise, optimizers
+from hydra_model.training.initialisation import initialise
+from hydra_model.training.transformer import TransformerTraining, batch_loss, optimizers
 from hydra_model.training.whereabouts import Forecast
 from hydra_model.transformer import Conditioning, Transformer
 

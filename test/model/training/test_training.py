@@ -20,6 +20,7 @@ from hydra_model.training.autoencoder import AutoencoderTraining
 from hydra_model.training.data import Batch, WorldStream, latent_mask, procedural_batch
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining
+from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.journal import Journal
 from hydra_model.training.layouts import contiguous, with_gaps
 from hydra_model.training.procedural_run import Length, ProceduralRun, run_procedural
@@ -28,10 +29,8 @@ from hydra_model.training.transformer import (
     Losses,
     TransformerTraining,
     batch_loss,
-    initialise,
     optimizers,
     train_transformer,
-    widened,
 )
 from hydra_model.training.whereabouts import Forecast
 from hydra_model.transformer import Transformer
