@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from hydra_model.autoencoder import Autoencoder
-from hydra_model.config import DEFAULT
+from hydra_model.config import DEFAULT, SceneFlowConfig
 from hydra_model.memory import MemoryLimits, MemorySettings
 from hydra_model.procedural.trajectories import optical_poses
 from hydra_model.transformer import Transformer
@@ -28,7 +28,8 @@ _SMALL = dataclasses.replace(
     DEFAULT,
     autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
     transformer=dataclasses.replace(
-        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16
+        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16,
+        scene_flow=SceneFlowConfig(after=1, hidden=16, num_blocks=1),
     ),
     sampler=dataclasses.replace(DEFAULT.sampler, steps=1),
 )

@@ -26,7 +26,7 @@ from hydra_model.autoencoder import Autoencoder
 from hydra_model.benchmark.subjects import GENERATED, load_subject
 from hydra_model.cameras import load_cameras
 from hydra_model.checkpoints import load_config, save_model_folder
-from hydra_model.config import DEFAULT
+from hydra_model.config import DEFAULT, SceneFlowConfig
 from hydra_model.transformer import Transformer
 from hydra_model.video import read_video
 from hydra_model.world import World
@@ -40,7 +40,8 @@ SMALL = dataclasses.replace(
     # Sizes with which one core of a server makes somewhat more than 15 frames a second.
     autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=24, patch_size=4),
     transformer=dataclasses.replace(
-        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16
+        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16,
+        scene_flow=SceneFlowConfig(after=1, hidden=16, num_blocks=1),
     ),
     sampler=dataclasses.replace(DEFAULT.sampler, steps=1),
 )  # fmt: skip

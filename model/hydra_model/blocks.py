@@ -18,6 +18,7 @@ from hydra_model import attention as att
 from hydra_model.config import TransformerConfig
 from hydra_model.rays import camera_channels
 from hydra_model.rope import Rotation, rotate
+from hydra_model.scene_flow import Moved
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,32 @@ class SelfAttention(nn.Module):
         out = self.leave(out.view(query.shape), by)
         return out, selected if valid is None else selected.masked_fill(~valid, -1)
 
-    def retrieve_chosen(self, y: Tensor, by: Rotation, memory: Memory, chosen: Tensor) -> Tensor:
-        """Attend as ``retrieve`` does, to memory frames ``chosen [B, T, K]`` by somebody else."""
+    def retrieve_chosen(
+        self, y: Tensor, by: Rotation, memory: Memory, chosen: Tensor, on: Moved | None = None
+    ) -> Tensor:
+        """Attend as ``retrieve`` does, to memory frames ``chosen [B, T, K]`` by somebody else.
+
+        They are turned ``on`` to where their content is now, if that is given.
+        """
         _, rotated, key, value = self.project(y, by)
         window = att.window_frames(y.shape[1], self.config.window, y.device)
+        if on is not None:
+            near = window[None].expand(len(y), -1, -1)
+            key, value = (
+                torch.cat((att.gather_frames(own, near), self.turn_on(kept, chosen, turn)), dim=2)
+                for own, kept, turn in ((key, memory.key, on.key), (value, memory.value, on.value))
+            )
+            out = att.attend(rotated, key, value, self.config.num_heads)
+            return self.leave(out.view(y.shape), by)
         out = self.attend_frames(
             rotated, key, value, memory.key, memory.value, window, chosen, self.config.num_heads
         )
         return self.leave(out.view(y.shape), by)
+
+    def turn_on(self, kept: Tensor, chosen: Tensor, by: Rotation | None) -> Tensor:
+        """Gather ``kept [B, J, M, C]`` by ``chosen [B, T, K]``, turned: ``[B, T, K * M, C]``."""
+        rows = att.gather_frames(kept, chosen)
+        return rows if by is None else self.rotate_frames(rows, by)
 
     def _select(
         self, query: Tensor, rotated: Tensor, memory: Memory, window: Tensor, exclude_window: bool
@@ -256,13 +275,14 @@ class Block(nn.Module):
         return self.finish(x, attended, mod, text), selected
 
     def refine(
-        self, x: Tensor, time: Tensor, camera: Tensor, by: Rotation, memory: Memory, chosen: Tensor
-    ) -> Tensor:
-        """As ``target``, with memory frames ``chosen [B, T, K]`` by coarser blocks."""
+        self, x: Tensor, time: Tensor, text: Tensor | None, camera: Tensor, by: Rotation,
+        memory: Memory, chosen: Tensor, on: Moved | None = None,
+    ) -> Tensor:  # fmt: skip
+        """As ``target``, with memory frames ``chosen [B, T, K]`` by other blocks, turned ``on``."""
         mod = self.modulations(time)
         y = self.add_camera(self.norm(x, mod[0], mod[1]), self.camera_target, camera)
-        attended = self.self_attention.retrieve_chosen(y, by, memory, chosen)
-        return self.finish(x, attended, mod, None)
+        attended = self.self_attention.retrieve_chosen(y, by, memory, chosen, on)
+        return self.finish(x, attended, mod, text)
 
 
 class Head(nn.Module):

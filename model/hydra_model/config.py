@@ -88,6 +88,21 @@ class DetailConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SceneFlowConfig:
+    """How memory's keys and values follow what they show (``hydra_model.scene_flow``).
+
+    It is read off what block ``after`` makes of the context, by a layer of ``hidden`` channels,
+    for ``reach`` latent frames of the target. The last ``num_blocks`` blocks and those of a
+    detail scale retrieve by it.
+    """
+
+    after: int = 8
+    hidden: int = 384
+    reach: float = 18.75
+    num_blocks: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
     """HyDRA's transformer (paper, section 3; released code where they differ).
 
@@ -113,6 +128,8 @@ class TransformerConfig:
     ``tokenizer_groups`` above 1 makes the tokenizer a grouped convolution, and ``projector``
     False leaves out the projector (it can be folded into the output product anyway). ``detail``
     adds a second scale, whose tokens are single latent positions (ours; None leaves it out).
+    ``scene_flow`` lets memory stand where its content will be seen (ours; None leaves it where
+    it was seen).
     """
 
     dim: int = 1536
@@ -137,6 +154,7 @@ class TransformerConfig:
     value_positions: Literal["none", "rays"] = "none"
     rope_theta: float = 10000.0
     detail: DetailConfig | None = None
+    scene_flow: SceneFlowConfig | None = None
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads:
@@ -167,6 +185,27 @@ class TransformerConfig:
             raise ValueError(
                 f"a detail scale needs space_positions 'rays', got {self.space_positions!r}"
             )
+        if self.scene_flow is not None:
+            self._check_scene_flow(self.scene_flow)
+
+    def _check_scene_flow(self, own: SceneFlowConfig) -> None:
+        if self.space_positions != "rays" or self.time_positions != "time":
+            raise ValueError(
+                "scene_flow needs space_positions 'rays' and time_positions 'time', got "
+                f"{self.space_positions!r} and {self.time_positions!r}"
+            )
+        if self.memory_stride != (1, 1, 1):
+            raise ValueError(
+                f"scene_flow needs memory_stride (1, 1, 1), got {self.memory_stride}"
+            )
+        for name, least in (("after", 1), ("num_blocks", 0)):
+            most = self.num_blocks - 1 + least
+            if not least <= getattr(own, name) <= most:
+                raise ValueError(
+                    f"scene_flow.{name} is {getattr(own, name)}; accepted: {least} to {most}"
+                )
+        if own.reach <= 0:
+            raise ValueError(f"scene_flow.reach is {own.reach}; accepted: above 0")
 
     @property
     def head_dim(self) -> int:
@@ -286,6 +325,7 @@ _NESTED = {
     "autoencoder": AutoencoderConfig,
     "transformer": TransformerConfig,
     "detail": DetailConfig,
+    "scene_flow": SceneFlowConfig,
     "text": TextConfig,
     "sampler": SamplerConfig,
 }
@@ -349,6 +389,7 @@ DEFAULT = ModelConfig(
         space_positions="rays",
         value_positions="rays",
         detail=DetailConfig(),
+        scene_flow=SceneFlowConfig(),
     ),
     text=None,
     sampler=SamplerConfig(steps=2, shift=3.0, guidance_scale=1.0, round_timestep=False),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from hydra_model import attention as att
 from hydra_model.blocks import Block, Memory
 from hydra_model.rope import Rotation
+from hydra_model.scene_flow import Moved
 from hydra_model.transformer import Transformer
 
 
@@ -87,25 +88,29 @@ class CpuBlock:
         return self._finish(x, attended.view(y.shape), mod, text), selected
 
     def refine(
-        self, x: Tensor, time: Tensor, camera: Tensor, by: Rotation, memory: Memory, chosen: Tensor
-    ) -> Tensor:
+        self, x: Tensor, time: Tensor, text: Tensor | None, camera: Tensor, by: Rotation,
+        memory: Memory, chosen: Tensor, on: Moved | None = None,
+    ) -> Tensor:  # fmt: skip
         """See ``Block.refine``."""
         mod = self.block.modulations(time)
         y = self._enter(x, mod, self.block.camera_target, camera)
         query, key, value = self._place(*self._project(y), by)
-        attended = self._attend(query, key, value, memory, chosen, by)
-        return self._finish(x, attended.view(y.shape), mod, None)
+        attended = self._attend(query, key, value, memory, chosen, by, on)
+        return self._finish(x, attended.view(y.shape), mod, text)
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, memory: Memory, selected: Tensor,
-        by: Rotation,
+        by: Rotation, on: Moved | None = None,
     ) -> Tensor:  # fmt: skip
         """Attend from placed queries to the window and the selected memory ``[B, T, N, C]``."""
         index = self._rows(key, memory.key, selected)
-        attended = att.attend(
-            query, gather_rows(key, memory.key, index), gather_rows(value, memory.value, index),
-            self.config.num_heads,
-        )  # fmt: skip
+        keys = gather_rows(key, memory.key, index)
+        values = gather_rows(value, memory.value, index)
+        if on is not None:
+            far = selected.shape[-1] * memory.key.shape[2]
+            keys, values = (self._turn_on(t, far, turn) for t, turn in
+                            ((keys, on.key), (values, on.value)))  # fmt: skip
+        attended = att.attend(query, keys, values, self.config.num_heads)
         return self._place_values(attended, by.value and by.value.back)
 
     def _norm(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -141,6 +146,15 @@ class CpuBlock:
         pairs = x.view(x.shape[0], -1, self.config.num_heads, self.config.head_dim // 2, 2)
         torch.view_as_complex(pairs).mul_(turn)
         return x.to(dtype)
+
+    def _turn_on(self, x: Tensor, last: int, by: Rotation | None) -> Tensor:
+        """Turn the ``last`` rows of ``x [B, T, L, C]``, in place."""
+        if by is not None:
+            turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
+            rows = x[:, :, -last:]
+            wide = rows.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+            x[:, :, -last:] = self._rotate(wide, turn, x.dtype)
+        return x
 
     def _place_values(self, value: Tensor, by: Rotation | None) -> Tensor:
         """Turn ``value [B, T, N, C]`` where values have positions."""

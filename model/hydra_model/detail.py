@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
 from hydra_model.rope import Rotation, ray_rotation, value_rotation
+from hydra_model.scene_flow import moved
 
 # Of the rays' angles (hydra_model.rope): twice those of the coarse tokens, which are twice as wide.
 _FINEST, _FINEST_VALUE = 32, 192
@@ -36,6 +37,7 @@ class DetailConditioning:
     target_camera: Tensor  # [B, Tt, H * W, channels]
     memories: tuple[Memory, ...]  # one a block
     target_by: Rotation
+    moves: Tensor | None = None  # [B, Tt, Tc, H * W, 2], of hydra_model.scene_flow
 
 
 def detail_config(config: TransformerConfig) -> TransformerConfig:
@@ -56,6 +58,7 @@ def detail_config(config: TransformerConfig) -> TransformerConfig:
         projector=False,
         window=1,
         detail=None,
+        scene_flow=None,
     )
 
 
@@ -134,9 +137,10 @@ class Detail(nn.Module):
         chosen = chosen.flatten(-2)[..., : self.config.top_k]
         x = self.embed(target_latents, tokens, self.target_tokens)
         time, projected = self.embed_time(time)
+        on = None if cond.moves is None else moved(cond.moves, chosen, cond.target_by)
         for block, memory in zip(self.layers, cond.memories, strict=True):
             x = block.refine(
-                x, projected, cond.target_camera, cond.target_by, memory, chosen
+                x, projected, None, cond.target_camera, cond.target_by, memory, chosen, on
             )
         return self.head(x, time).permute(0, 4, 1, 2, 3)
 

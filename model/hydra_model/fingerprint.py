@@ -23,8 +23,9 @@ def fingerprint(config: ModelConfig, modules: Iterable[nn.Module]) -> str:
     """
     other = ("sampler", "world_style")
     form = {name: part for name, part in config.to_dict().items() if name not in other}
-    if form["transformer"]["detail"] is None:  # what models were named that know no detail scale
-        del form["transformer"]["detail"]
+    for part in ("detail", "scene_flow"):  # models without keep the name that they always had
+        if form["transformer"][part] is None:
+            del form["transformer"][part]
     digest = hashlib.sha256(json.dumps(form, sort_keys=True).encode())
     for module in modules:
         samples = []

@@ -361,6 +361,7 @@ def _joined(parts: list[Conditioning], rows: Sequence[int]) -> Conditioning:
             cosine=join([by.cosine for by in present]),
             sine=join([by.sine for by in present]),
             value=rotations([by.value for by in present]),
+            rates=present[0].rates,
         )
 
     def memories(
@@ -382,8 +383,9 @@ def _joined(parts: list[Conditioning], rows: Sequence[int]) -> Conditioning:
         by = rotations([part.target_by for part in present])
         assert by is not None
         return DetailConditioning(
-            join([part.target_camera for part in present]), memories(present), by
-        )
+            join([part.target_camera for part in present]), memories(present), by,
+            optional([part.moves for part in present]),
+        )  # fmt: skip
 
     return dataclasses.replace(
         parts[0],
@@ -394,4 +396,5 @@ def _joined(parts: list[Conditioning], rows: Sequence[int]) -> Conditioning:
         target_by=rotations([part.target_by for part in parts]),
         memories=memories(parts),
         detail=details(),
+        moves=optional([part.moves for part in parts]),
     )

@@ -20,11 +20,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rotation:
-    """Cosines and sines, each float32 ``[tokens, head_dim / 2]`` or ``[B, tokens, ...]``."""
+    """Cosines and sines, each float32 ``[tokens, head_dim / 2]`` or ``[B, tokens, ...]``.
+
+    ``rates [2, head_dim / 2]`` are how fast each pair turns with a viewing ray's elevation and
+    azimuth, where it does.
+    """
 
     cosine: Tensor
     sine: Tensor
     value: Rotation | None = None  # of the values, where they have positions
+    rates: Tensor | None = None
 
     @property
     def per_sample(self) -> bool:
@@ -41,7 +46,7 @@ class Rotation:
         if not self.per_sample:
             return self
         value = None if self.value is None else self.value.rows(index)
-        return Rotation(self.cosine[index], self.sine[index], value)
+        return Rotation(self.cosine[index], self.sine[index], value, self.rates)
 
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
@@ -83,27 +88,26 @@ def ray_rotation(
     """
     grid = _grid_angles(times, rows, columns, head_dim, theta)
     grid = grid.expand(len(directions), *grid.shape)
-    looks = _looks(directions)
-    parts = []
-    for turned, look in zip(grid.split(axis_pairs(head_dim), dim=-1), (None, *looks), strict=True):
-        if look is None:
-            parts.append(turned)
-            continue
-        kept = (turned.shape[-1] + 1) // 2
-        multiples = _multiples(turned.shape[-1] - kept, finest).to(look.device)
-        parts += [turned[..., :kept], look[..., None] * multiples]
-    angle = torch.cat(parts, dim=-1).flatten(1, 3)
-    return Rotation(angle.cos().float(), angle.sin().float())
+    rates = _ray_rates(head_dim, finest).to(directions.device)
+    elevation, azimuth = (look[..., None] for look in looks_of(directions.double()))
+    rays = elevation * rates[0] + azimuth * rates[1]
+    angle = torch.where(rates.any(0), rays, grid).flatten(1, 3)
+    return Rotation(angle.cos().float(), angle.sin().float(), rates=rates.float())
 
 
 def ray_channels(head_dim: int) -> Tensor:
     """Return ``[head_dim]``: 1 for channels that ``ray_rotation`` turns by rays, 0 for others."""
-    moments, *space = axis_pairs(head_dim)
-    parts = [torch.zeros(moments)]
-    for pairs in space:
+    return _ray_rates(head_dim, 1).any(0).float().repeat_interleave(2)
+
+
+def _ray_rates(head_dim: int, finest: int) -> Tensor:
+    """Return float64 ``[2, head_dim / 2]``: the multiples of elevation and azimuth of each pair."""
+    moments, rows, columns = axis_pairs(head_dim)
+    rates = torch.zeros(2, head_dim // 2, dtype=torch.float64)
+    for axis, (first, pairs) in enumerate(((moments, rows), (moments + rows, columns))):
         kept = (pairs + 1) // 2
-        parts += [torch.zeros(kept), torch.ones(pairs - kept)]
-    return torch.cat(parts).repeat_interleave(2)
+        rates[axis, first + kept : first + pairs] = _multiples(pairs - kept, finest)
+    return rates
 
 
 def value_rotation(
@@ -124,18 +128,24 @@ def value_rotation(
     spread = torch.linspace(0, 1, space, dtype=torch.float64, device=device)
     multiples = 2 * (finest / 2) ** spread
     rates = 64 ** -torch.linspace(0, 1, moments, dtype=torch.float64, device=device)
-    elevation, azimuth = (look[..., None] * multiples.round() for look in _looks(directions))
+    multiples = multiples.round()
+    elevation, azimuth = (look[..., None] * multiples for look in looks_of(directions.double()))
     moment = (times.double()[:, None] * rates)[None, :, None, None].expand(
         *directions.shape[:-1], moments
     )
     still = moment.new_zeros(()).expand(*directions.shape[:-1], pairs - 2 * space - moments)
     angle = torch.cat((moment, elevation, azimuth, still), dim=-1).flatten(1, 3)
-    return Rotation(angle.cos().float(), angle.sin().float())
+    rates = torch.zeros(2, pairs, device=device)
+    rates[0, moments : moments + space] = rates[1, moments + space :][:space] = multiples.float()
+    return Rotation(angle.cos().float(), angle.sin().float(), rates=rates)
 
 
-def _looks(directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return elevation and azimuth of directions ``[..., 3]``, float64 in radians."""
-    x, y, z = directions.double().unbind(-1)
+def looks_of(directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return elevation and azimuth in radians of directions ``[..., 3]`` of any length.
+
+    x right, y down, z forward: the elevation grows downwards, the azimuth to the right.
+    """
+    x, y, z = directions.unbind(-1)
     return torch.atan2(y, torch.hypot(x, z)), torch.atan2(x, z)
 
 

@@ -27,6 +27,7 @@ from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
 from hydra_model.detail import Detail, DetailConditioning
 from hydra_model.rope import Rotation, ray_rotation, rotation, value_rotation
+from hydra_model.scene_flow import Moved, SceneFlow, moved
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Conditioning:
     memories: tuple[Memory, ...] = ()
     target_by: Rotation | None = None
     detail: DetailConditioning | None = None
+    moves: Tensor | None = None  # [B, Tt, Tc, N, 2], of hydra_model.scene_flow
 
 
 class Transformer(nn.Module):
@@ -74,6 +76,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.head = Head(config)
         self.detail = None if config.detail is None else Detail(config)
+        self.scene_flow = None if config.scene_flow is None else SceneFlow(config)
 
     @property
     def layers(self) -> list[Block]:
@@ -135,12 +138,12 @@ class Transformer(nn.Module):
         camera = conditioning.context_camera
         memories = []
         entered = x
+        made = [] if features is None else features
         for block in self.layers:
             entered = x
             x, memory = block.context(x, projected, embedded, camera, by, memory_by)
             memories.append(memory)
-            if features is not None:
-                features.append(x)
+            made.append(x)
         target_by, _ = self.rotations(target_times, x.shape[2:4], target_camera)
         detail = None
         if self.detail is not None:
@@ -151,7 +154,29 @@ class Transformer(nn.Module):
                 context_latents, entered, time, detail_camera,
                 context_times=context_times, target_times=target_times,
             )  # fmt: skip
-        return replace(conditioning, memories=tuple(memories), target_by=target_by, detail=detail)
+        moves = None
+        if self.scene_flow is not None:
+            moves, detail = self._moves(made, context_camera, target_camera, target_times,
+                                        detail, detail_camera)  # fmt: skip
+        return replace(
+            conditioning, memories=tuple(memories), target_by=target_by, detail=detail, moves=moves
+        )
+
+    @torch.no_grad()  # it is learned from what is true of it, not through what is retrieved by it
+    def _moves(
+        self, features: list[Tensor], context_camera: Tensor, target_camera: Tensor,
+        times: Tensor, detail: DetailConditioning | None, detail_camera: Tensor | None,
+    ) -> tuple[Tensor, DetailConditioning | None]:  # fmt: skip
+        """Return where the content of memory will have moved, at each scale."""
+        own = self.scene_flow
+        assert own is not None and own.after <= len(features)
+        tokens, positions = own(features[own.after - 1], context_camera)
+        origins = target_camera[:, :, 0, 3:6].float()
+        moves = own.moves(tokens, context_camera.float(), origins, times)
+        if detail is not None and detail_camera is not None and positions is not None:
+            rays = detail_camera[:, : context_camera.shape[1]].float()
+            detail = replace(detail, moves=own.moves(positions, rays, origins, times))
+        return moves, detail
 
     def forward(
         self,
@@ -176,8 +201,17 @@ class Transformer(nn.Module):
         by = cond.target_by
         assert by is not None, "conditioning was not made for this form"
         selected: Tensor | None = None
-        for block, memory in zip(self.layers, cond.memories, strict=True):
-            x, selected = block.target(x, projected, cond.text, cond.target_camera, by, memory)
+        on: Moved | None = None
+        still = len(self.blocks) if self.scene_flow is None else self.scene_flow.first_block
+        for i, (block, memory) in enumerate(zip(self.layers, cond.memories, strict=True)):
+            camera = cond.target_camera
+            if i < still:
+                x, selected = block.target(x, projected, cond.text, camera, by, memory)
+            else:
+                assert cond.moves is not None and selected is not None
+                if on is None:
+                    on = moved(cond.moves, selected, by)
+                x = block.refine(x, projected, cond.text, camera, by, memory, selected, on)
             if selections is not None:
                 selections.append(selected)
         velocity = self.unpatch(self.head(x, time))

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from hydra_model.config import DetailConfig, TransformerConfig
+from hydra_model.config import DetailConfig, SceneFlowConfig, TransformerConfig
 from hydra_model.cpu_blocks import gather_rows, use_cpu_blocks
 from hydra_model.rays import camera_channels
 from hydra_model.transformer import Transformer
@@ -67,8 +67,14 @@ def predict(model: Transformer, batch: int, frames: int, memory: int, dtype=torc
           "tokenizer_groups": 3, "value_positions": "rays", "relevance": "attended"}, 2, 6, 8),
         ({"camera": "sweep", "space_positions": "rays", "value_positions": "rays",
           "detail": DetailConfig(dim=24, num_heads=2, ffn_dim=48, num_blocks=2, top_k=3)}, 2, 6, 8),
+        ({"camera": "sweep", "space_positions": "rays", "memory_stride": (1, 1, 1),
+          "value_positions": "rays", "scene_flow": SceneFlowConfig(after=1, num_blocks=2),
+          "detail": DetailConfig(dim=24, num_heads=2, ffn_dim=48, num_blocks=2, top_k=3)}, 2, 6, 8),
+        ({"camera": "sweep", "space_positions": "rays", "memory_stride": (1, 1, 1),
+          "scene_flow": SceneFlowConfig(after=2, num_blocks=1)}, 1, 6, 8),
     ],
-    ids=["default", "pooled", "text", "less than a window", "rays", "values", "detail"],
+    ids=["default", "pooled", "text", "less than a window", "rays", "values", "detail",
+         "scene flow", "scene flow without values"],
 )
 def test_predictions_and_selections_are_those_of_the_readable_blocks(
     changes, batch, frames, memory

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import small_models
+from hydra_model.config import SceneFlowConfig
 from hydra_model.imagination import Imagination, derived_seed, imagine, wanted_frames
 from hydra_model.world import Cancelled, World
 
@@ -15,15 +16,18 @@ from hydra_model.world import Cancelled, World
 LEVELS = 2
 
 
-@pytest.fixture(scope="module", params=["context", "all"])
+@pytest.fixture(scope="module", params=["context", "all", "scene flow"])
 def folder(request, tmp_path_factory):
-    """A model in the form of the default weights, or of the released ones."""
+    """A model in the form of the default weights, before and with scene flow, or the released."""
     form = small_models.CONFIG.transformer
     if request.param == "all":
         form = dataclasses.replace(
             form, memory_source="all", relevance="positionwise", camera="rays",
             time_positions="slot", space_positions="grid", value_positions="none", detail=None,
         )  # fmt: skip
+    if request.param == "scene flow":
+        flow = SceneFlowConfig(after=1, hidden=16, num_blocks=1)
+        form = dataclasses.replace(form, memory_stride=(1, 1, 1), scene_flow=flow)
     folder = tmp_path_factory.mktemp("model")
     small_models.write_model(folder, transformer=form)
     return folder

@@ -11,7 +11,7 @@ import torch
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import save_model_folder
-from hydra_model.config import DEFAULT, ModelConfig
+from hydra_model.config import DEFAULT, ModelConfig, SceneFlowConfig
 from hydra_model.latent_store import SpillError
 from hydra_model.memory import MemoryLimits, MemorySettings
 from hydra_model.resources import weights_folder
@@ -24,7 +24,8 @@ CONFIG = dataclasses.replace(
     video=dataclasses.replace(DEFAULT.video, height=32, width=48),
     autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
     transformer=dataclasses.replace(
-        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16
+        DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16,
+        scene_flow=SceneFlowConfig(after=1, hidden=16, num_blocks=1),
     ),
     sampler=dataclasses.replace(DEFAULT.sampler, steps=2),
 )
@@ -198,7 +199,7 @@ def test_the_default_policy_is_what_the_weights_were_trained_for(
     world.memory_policy = "recent"
     world.memory_policy = "default"
     assert world.memory_policy == "hybrid"
-    slots = dataclasses.replace(CONFIG.transformer, time_positions="slot")
+    slots = dataclasses.replace(CONFIG.transformer, time_positions="slot", scene_flow=None)
     folder = write(tmp_path / "slots", dataclasses.replace(CONFIG, transformer=slots))
     assert World.load(folder, device="cpu").memory_policy == "recent"
 

@@ -59,12 +59,14 @@ class EveryKey:
 def attend_to_everything(transformer: Transformer) -> Transformer:
     """Give a transformer of the paper's form dense attention, in place; return it.
 
-    At a detail scale all context frames are retrieved.
+    At a detail scale all context frames are retrieved. Blocks that retrieve by scene flow have
+    every frame as their window, and the whole memory where its content is by then.
     """
     if transformer.config.memory_source != "context":
         raise ValueError('dense attention is for models with memory_source "context"')
     for block in transformer.layers:
         EveryKey(block.self_attention).attach()
+        block.self_attention.config = dataclasses.replace(transformer.config, window=sys.maxsize)
     if transformer.detail is not None:
         own = transformer.detail
         own.config = dataclasses.replace(own.config, top_k=sys.maxsize)

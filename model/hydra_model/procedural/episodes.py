@@ -70,19 +70,21 @@ def render_worlds(
     supersample: int = 2,
     renderer: Core | None = None,
     camera_times: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    with_depth: bool = False,
+) -> tuple[Tensor, ...]:
     """Render worlds along their own camera paths at times [T] or [B, T] (seconds).
 
     ``camera_times``, in the same shape, are where on its path the camera is at those times, when
     it does not keep to them. ``renderer`` is what ``choose_core`` returned, or None for what needs
     no preparation. Returns frames uint8 [B, T, H, W, 3], optical camera-to-world poses float32
-    [B, T, 4, 4], subject ids uint8 [B, T, H, W].
+    [B, T, 4, 4], subject ids uint8 [B, T, H, W] and, if asked for, the depth as ``render`` does.
     """
     poses = worlds.trajectories.poses(times if camera_times is None else camera_times)
-    frames, subject_ids = render(
-        worlds.scenes, poses, times, height, width, fov_x, supersample=supersample, core=renderer
-    )
-    return frames, poses.to(torch.float32), subject_ids
+    frames, *images = render(
+        worlds.scenes, poses, times, height, width, fov_x,
+        supersample=supersample, with_depth=with_depth, core=renderer,
+    )  # fmt: skip
+    return frames, poses.to(torch.float32), *images
 
 
 def sample_training_batch(
@@ -96,7 +98,7 @@ def sample_training_batch(
     supersample: int = 2,
     style: str = PLAIN,
     renderer: Core | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Draw worlds by their seeds and render them at times [T] or [B, T]; see ``render_worlds``.
 
     Times are seconds from the episode's last context frame, -72 to 12; they may have gaps.

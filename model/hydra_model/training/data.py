@@ -24,6 +24,7 @@ from hydra_model.training.whereabouts import (
     Forecast,
     come_back,
     count_pixels,
+    nearness,
     over_latent_frames,
     places,
 )
@@ -84,12 +85,14 @@ def render_clips(
     core: Core | None,
     pad_to: int,
     camera_frames: list[int] | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    *,
+    with_depth: bool = False,
+) -> tuple[Tensor, ...]:
     """Render worlds at frame numbers (0 is the first target frame).
 
     The camera is where its path has it in ``camera_frames``, by default the same ones. Returns
-    uint8 frames ``[B, T, H, W, 3]``, poses ``[B, T, 4, 4]`` and subject ids. A compiled renderer
-    wants one shape: for it, times are padded to ``pad_to`` and cut again.
+    uint8 frames ``[B, T, H, W, 3]``, poses ``[B, T, 4, 4]``, subject ids and, if asked for, depth.
+    A compiled renderer wants one shape: for it, times are padded to ``pad_to`` and cut again.
     """
     video = config.video
     count = len(frames)
@@ -99,11 +102,11 @@ def render_clips(
         (on_device(numbers + numbers[-1:] * missing, device).double() + 1) / video.fps
         for numbers in (frames, camera_frames or frames)
     )
-    pictures, poses, ids = render_worlds(
+    images = render_worlds(
         worlds, times, camera_times=camera_times, height=video.height, width=video.width,
-        fov_x=video.fov_x, renderer=core,
+        fov_x=video.fov_x, renderer=core, with_depth=with_depth,
     )  # fmt: skip
-    return pictures[:, :count], poses[:, :count], ids[:, :count]
+    return tuple(image[:, :count] for image in images)
 
 
 def on_device(values: Sequence[float], device: torch.device) -> Tensor:
@@ -140,9 +143,9 @@ def procedural_batch(
 ) -> Batch:
     """Render and encode one batch of worlds in the given layout."""
     context_frames, target_frames = layout.context_frames(), layout.target_frames()
-    frames, poses, ids = render_clips(
+    frames, poses, ids, depth = render_clips(
         config, worlds, context_frames + target_frames, core, pad_to,
-        layout.context_camera_frames() + target_frames,
+        layout.context_camera_frames() + target_frames, with_depth=True,
     )  # fmt: skip
     device = frames.device
     split = len(context_frames)
@@ -181,7 +184,10 @@ def procedural_batch(
     )  # fmt: skip
     moments = on_device(FORECAST_TIMES, device).double() + 1 / config.video.fps
     shown = over_latent_frames(counts[:, :, :split], layout)
-    shown = shown.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows)).sum((-3, -1))
+    near = nearness(depth[:, own], config.video.fov_x, stride)
+    pixels = stride**2 * TEMPORAL_STRIDE
+    seen = (on_device(layout.context_latent_frames(), device).double() + 1) / config.video.fps
+    known = Forecast(shown, *places(worlds, moments, inverse, seen), near, pixels)
     context_camera, target_camera = camera.split(
         [layout.context_latents, layout.target_latents], dim=1
     )
@@ -194,7 +200,7 @@ def procedural_batch(
         target_times=_latent_times(layout.target_latent_frames(), device),
         subject=latent_mask((counts[:, :, split:] > 0).any(1, keepdim=True)),
         returned=latent_mask(back),
-        forecast=Forecast(shown, places(worlds, moments, inverse)),
+        forecast=known.over_tokens(rows, columns),
         detail_camera=detail_camera,
     )
 

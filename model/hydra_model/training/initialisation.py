@@ -26,6 +26,9 @@ def initialise(model: Transformer) -> None:
         _initialise(model.detail)
         for block in model.detail.layers:
             _look_the_same_way(block.self_attention)
+    if model.scene_flow is not None:
+        nn.init.zeros_(model.scene_flow.leave.weight)
+        nn.init.zeros_(model.scene_flow.leave.bias)
 
 
 def _initialise(model: Transformer | Detail) -> None:
@@ -60,13 +63,15 @@ def _look_the_same_way(own: SelfAttention) -> None:
 def widened(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
     """Return the weights of a model that had less, for one that has more.
 
-    What is new is multiplied by 0 at first, so both predict the same: weights for the camera
+    What is new is multiplied by 0 at first, so both predict alike: weights for the camera
     "rays" are trained on with "sweep", weights without a detail scale with one, which begins as
-    ``model``'s is. All others stay as they are, to be refused where they do not fit.
+    ``model``'s is. So does a scene flow: it says that nothing moves and everything is some metres
+    away. All others stay as they are, to be refused where they do not fit.
     """
-    if model.detail is not None and not any(name.startswith("detail.") for name in weights):
-        own = model.state_dict()
-        weights = weights | {name: own[name] for name in own if name.startswith("detail.")}
+    own = model.state_dict()
+    for part in ("detail.", "scene_flow."):
+        if not any(name.startswith(part) for name in weights):
+            weights = weights | {name: own[name] for name in own if name.startswith(part)}
     if model.config.camera != "sweep":
         return weights
     rays, sweep = camera_channels("rays"), camera_channels("sweep")

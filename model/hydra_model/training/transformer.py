@@ -29,7 +29,7 @@ from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
-from hydra_model.training.whereabouts import Forecaster
+from hydra_model.training.whereabouts import Forecaster, flow_loss
 from hydra_model.transformer import Conditioning, Transformer
 
 Conditioned = TypeVar("Conditioned", Conditioning, DetailConditioning)
@@ -48,7 +48,8 @@ class TransformerTraining:
     latent frames that show one which had been out of sight; with ``frame_balance`` (the power)
     and ``balance_floor`` the background of frames that are nearly right weighs more, see
     ``flow.frame_balance`` (off: single chunks became better with it, late revisits worse);
-    ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss; ``context_noise`` is the
+    ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss, ``flow_weight`` that of
+    ``whereabouts.flow_loss``, where the model has a scene flow; ``context_noise`` is the
     largest deviation of the noise added to every second context, so that the model stands its
     own errors. ``plain_share`` of the steps are on "plain" worlds. ``matrix_rate`` is Muon's
     rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else); both fall over the
@@ -66,6 +67,7 @@ class TransformerTraining:
     subject_weight: float = 8.0
     returned_weight: float = 3.0
     forecast_weight: float = 0.2
+    flow_weight: float = 0.2
     frame_balance: float = 0.0
     balance_floor: float = 0.05
     plain_share: float = 0.2
@@ -146,6 +148,7 @@ def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
             memories=memories,
             target_by=None if part.target_by is None else part.target_by.rows(samples),
             target_camera=part.target_camera.repeat_interleave(draws, 0),
+            moves=None if part.moves is None else part.moves.repeat_interleave(draws, 0),
         )
 
     detail = None if conditioning.detail is None else repeated(conditioning.detail)
@@ -153,11 +156,15 @@ def repeat(conditioning: Conditioning, draws: int) -> Conditioning:
 
 
 class Losses(NamedTuple):
-    """What is optimised: the weighted loss and the forecast's. ``plain`` is without weights."""
+    """What is optimised: the weighted loss, the forecast's, the scene flow's.
+
+    ``plain`` is the first without weights.
+    """
 
     weighted: Tensor
     plain: Tensor
     forecast: Tensor
+    flow: Tensor
 
 
 def batch_loss(
@@ -167,7 +174,7 @@ def batch_loss(
     generator: torch.Generator,
     forecaster: Forecaster | None = None,
 ) -> Losses:
-    """Return the flow-matching losses of one batch, and the forecaster's (0 without one)."""
+    """Return the losses of one batch: 0 for a forecaster or scene flow that is not there."""
     draws = training.draws
     device = batch.target.device
 
@@ -184,7 +191,7 @@ def batch_loss(
     )
     noise = normal(latents.shape)
     noisy = flow.mix(latents, noise, sigma)
-    features: list[Tensor] | None = None if forecaster is None else []
+    features: list[Tensor] = []
     with torch.autocast(device.type, torch.bfloat16):
         conditioning = model.prepare(
             context, batch.context_camera, batch.target_camera,
@@ -192,10 +199,9 @@ def batch_loss(
             detail_camera=batch.detail_camera, features=features,
         )  # fmt: skip
         prediction = model(noisy, sigma, repeat(conditioning, draws))
-        if forecaster is None or features is None:
-            forecast = prediction.new_zeros(())
-        else:
-            forecast = forecaster.loss(features, batch.forecast)
+        nothing = prediction.new_zeros(())
+        forecast = nothing if forecaster is None else forecaster.loss(features, batch.forecast)
+        moving = nothing if model.scene_flow is None else scene_flow_loss(model, features, batch)
     error = flow.velocity_error(prediction, latents, noise)
     subject = batch.subject.repeat_interleave(draws, 0)
     balance: Tensor | float = 1.0
@@ -209,7 +215,19 @@ def batch_loss(
     weight = torch.where(again, training.returned_weight * weight, weight)
     weighted = flow.weighted_mean(error, weight)
     plain = error.detach().mean()
-    return Losses(weighted, plain, forecast)
+    return Losses(weighted, plain, forecast, moving)
+
+
+def scene_flow_loss(model: Transformer, features: list[Tensor], batch: Batch) -> Tensor:
+    """Return the mean error of the scene flow that is read off ``features``, at all scales."""
+    own = model.scene_flow
+    assert own is not None
+    tokens, positions = own(features[own.after - 1], batch.context_camera)
+    loss = flow_loss(tokens, batch.context_camera, batch.forecast)
+    if positions is None or batch.detail_camera is None or batch.forecast.positions is None:
+        return loss
+    rays = batch.detail_camera[:, : batch.context_camera.shape[1]]
+    return (loss + flow_loss(positions, rays, batch.forecast.positions)) / 2
 
 
 def train_transformer(
@@ -319,7 +337,8 @@ def train_transformer(
         losses = batch_loss(model, batch, training, generator, forecaster)
         for rule in rules:
             rule.zero_grad(set_to_none=True)
-        (losses.weighted + training.forecast_weight * losses.forecast).backward()
+        told = training.forecast_weight * losses.forecast + training.flow_weight * losses.flow
+        (losses.weighted + told).backward()
         average_gradients(parameters, process)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for rule in rules:
@@ -331,12 +350,12 @@ def train_transformer(
         totals += torch.stack(losses).detach()
         if process.leads and step % 50 == 0:
             now = time.monotonic()
-            weighted, unweighted, forecast = (totals / 50).tolist()
+            weighted, unweighted, forecast, moving = (totals / 50).tolist()
             totals.zero_()
             numbers = {
                 "step": step, "seconds": round(spent + now - began, 1),
                 "loss": round(weighted, 4), "plain_loss": round(unweighted, 4),
-                "forecast": round(forecast, 4),
+                "forecast": round(forecast, 4), "flow": round(moving, 4),
                 "worlds_per_second": round(50 * training.worlds * process.ranks / (now - last), 1),
                 "rate_scale": round(scale, 4),
             }  # fmt: skip

@@ -17,12 +17,17 @@ from torch import Tensor, nn
 
 from hydra_model.config import TransformerConfig
 from hydra_model.procedural import Worlds
+from hydra_model.rays import central_rays
+from hydra_model.scene_flow import Flow
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 
 FORECAST_TIMES = (0.0, 1.25, 2.5, 3.75, 5.0)  # seconds from the first target frame
 _NUMBERS = 3  # cosine and sine of the bearing, logarithm of the distance
 _NEAREST = 0.5  # metres; nearer ones count as so near
 _LEAST_PIXELS = 8.0  # of one subject in a token, over its video frames
+_FARTHEST = 200.0  # metres; what is farther, as the sky, counts as so far
+_STILL = 0.005  # of the distance; a smaller displacement hardly counts
+_LEAST_SHARE = 1 / 32  # of a token's pixels, for its flow to be the subject's
 
 
 class Forecast(NamedTuple):
@@ -31,16 +36,47 @@ class Forecast(NamedTuple):
     ``shown [B, S, Tc, h, w]`` are the pixels of each subject in a token, ``places [B, S, K, 3]``
     say where it will be at ``FORECAST_TIMES``, seen from the first target camera: cosine and sine
     of the bearing from its optical axis, towards its x, and the logarithm of the metres to it.
+    ``lifts [B, S, Tc, K]`` are the metres by which it will then stand lower in that camera's frame
+    than at the time of the token (a camera that looks down sees who walks away rise).
+    ``near [B, Tc, h, w]`` is the mean inverse distance of what a token shows in its last video
+    frame, 1/m, and ``pixels`` how many a token has, over its video frames. ``positions`` says the
+    same of single latent positions.
     """
 
     shown: Tensor
     places: Tensor
+    lifts: Tensor
+    near: Tensor
+    pixels: int
+    positions: Forecast | None = None
+
+    def over_tokens(self, rows: int, columns: int) -> Forecast:
+        """Make that of tokens of ``rows`` by ``columns`` latent positions of that of positions."""
+
+        def cells(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows))
+
+        shown, near = cells(self.shown).sum((-3, -1)), cells(self.near).mean((-3, -1))
+        pixels = self.pixels * rows * columns
+        return Forecast(shown, self.places, self.lifts, near, pixels, self)
 
 
 def count_pixels(ids: Tensor, subjects: int, cell: int) -> Tensor:
     """Count each subject's pixels in cells: ids uint8 [B, T, H, W] to int64 [B, S, T, h, w]."""
     cells = ids.unflatten(-1, (-1, cell)).unflatten(-3, (-1, cell))
     return torch.stack([(cells == s + 1).sum((-3, -1)) for s in range(subjects)], 1)
+
+
+def nearness(depth: Tensor, fov_x: float, cell: int) -> Tensor:
+    """Return the mean inverse distance of cells, 1/m: ``[B, T, H, W]`` to ``[B, T, h, w]``.
+
+    ``depth`` is along the optical axis, in metres, of an image that is ``fov_x`` radians wide.
+    """
+    rays = central_rays(
+        (depth.shape[-2], depth.shape[-1]), aspect=depth.shape[-2] / depth.shape[-1], fov_x=fov_x,
+        device=depth.device,
+    ).norm(dim=-1).view(depth.shape[-2:])  # fmt: skip
+    return F.avg_pool2d((depth * rays).reciprocal(), cell)
 
 
 def come_back(
@@ -75,18 +111,28 @@ def over_latent_frames(counts: Tensor, layout: Layout) -> Tensor:
     return torch.cat(clips, dim=2)
 
 
-def places(worlds: Worlds, times: Tensor, to_camera: Tensor) -> Tensor:
-    """Return ``Forecast.places`` at ``times [K]``, seconds of the worlds.
+def places(
+    worlds: Worlds, times: Tensor, to_camera: Tensor, seen: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ``Forecast.places`` at ``times [K]`` and ``lifts`` since ``seen [Tc]``.
 
-    ``to_camera [B, 4, 4]`` is the inverse of the first target camera's pose.
+    Times are seconds of the worlds; ``to_camera [B, 4, 4]`` is the inverse of the first target
+    camera's pose.
     """
+    x, y, z = _on_ground(worlds, times, to_camera)
+    distance = torch.hypot(x, z).clamp(min=_NEAREST)
+    _, before, _ = _on_ground(worlds, seen, to_camera)
+    told = torch.stack((z / distance, x / distance, distance.log()), -1)
+    return told.float(), (y[:, :, None] - before[..., None]).float()
+
+
+def _on_ground(worlds: Worlds, times: Tensor, to_camera: Tensor) -> tuple[Tensor, ...]:
+    """Return x, y and z ``[B, S, K]`` of where subjects stand, in a camera's frame."""
     ground = worlds.scenes.motion.position(times).transpose(1, 2)  # [B, S, K, 2]
-    x, _, z = (
+    return tuple(
         (to_camera[:, None, None, row, :2] * ground).sum(-1) + to_camera[:, None, None, row, 3]
         for row in range(3)
     )
-    distance = torch.hypot(x, z).clamp(min=_NEAREST)
-    return torch.stack((z / distance, x / distance, distance.log()), -1).float()
 
 
 class Forecaster(nn.Module):
@@ -120,3 +166,32 @@ class Forecaster(nn.Module):
         ]
         size = wanted[0, 0, 0, 0].numel() * len(errors)
         return torch.stack(errors).sum() / (weight.sum() * size).clamp(min=1)
+
+
+def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
+    """Return the mean errors of a flow, over tokens that show a subject and over the others.
+
+    A subject's token has to tell where it will be at ``FORECAST_TIMES``, any other how far away
+    what it shows is, and that it stays there. ``camera [B, Tc, N, channels]`` are the tokens'
+    rays.
+    """
+    most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
+    moving = (most >= max(_LEAST_PIXELS, _LEAST_SHARE * forecast.pixels)).float()
+    still = (most == 0).float()
+    x, _, z = flow.points(camera).unbind(-1)
+    distance = torch.hypot(x, z).clamp(min=_NEAREST)
+    lift = flow.log_distance[..., None].exp() * flow.displacement[..., 1]
+    told = torch.stack((z / distance, x / distance, distance.log(), lift / distance), -1)
+    rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
+    frames = torch.arange(subject.shape[1], device=subject.device).view(1, -1, 1)
+    wanted = forecast.places[rows, subject]
+    lifts = forecast.lifts[rows, subject, frames] / wanted[..., 2].exp()
+    wanted = torch.cat((wanted, lifts[..., None]), -1)
+    error = F.smooth_l1_loss(told, wanted, beta=0.05, reduction="none").mean((-2, -1))
+    far = -forecast.near.flatten(-2).clamp(min=1 / _FARTHEST).log()
+    there = F.smooth_l1_loss(flow.log_distance, far, beta=0.05, reduction="none")
+    # Nearly the absolute value, whose best guess is 0 unless more likely than not it moves.
+    stays = flow.displacement.square().add(_STILL**2).sqrt().sub(_STILL).mean((-2, -1))
+    return (error * moving).sum() / moving.sum().clamp(min=1) + (
+        (there + stays) * still
+    ).sum() / still.sum().clamp(min=1)

@@ -18,7 +18,7 @@ def small_config() -> ModelConfig:
         transformer=dataclasses.replace(
             default.transformer, dim=64, ffn_dim=64, num_blocks=2, num_heads=2,
             memory_stride=(2, 2, 2), top_k=5, space_positions="grid", value_positions="none",
-            detail=None,
+            detail=None, scene_flow=None,
         ),
         sampler=dataclasses.replace(default.sampler, steps=2),
         world_style="plain",

@@ -94,7 +94,9 @@ def test_overlap_finds_the_frames_that_looked_the_same_way() -> None:
     """The camera turns left for 40 degrees, away and back: the same views count."""
     config = dataclasses.replace(
         DEFAULT,
-        transformer=dataclasses.replace(DEFAULT.transformer, memory_stride=(2, 1, 1), top_k=2),
+        transformer=dataclasses.replace(
+            DEFAULT.transformer, memory_stride=(2, 1, 1), top_k=2, scene_flow=None
+        ),
     )
     angles = torch.linspace(0, 180, 20, dtype=torch.float64).deg2rad()
     poses = torch.eye(4, dtype=torch.float64).repeat(1, 20, 1, 1)

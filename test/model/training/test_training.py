@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_config, save_model_folder
 from hydra_model.conditioning import condition
-from hydra_model.config import DEFAULT, DetailConfig
+from hydra_model.config import DEFAULT, DetailConfig, SceneFlowConfig
 from hydra_model.memory import Latents, MemoryBank, Segment
 from hydra_model.procedural import Worlds, sample_worlds
 from hydra_model.rays import camera_channels
@@ -30,6 +30,7 @@ from hydra_model.training.transformer import (
     TransformerTraining,
     batch_loss,
     optimizers,
+    scene_flow_loss,
     train_transformer,
 )
 from hydra_model.training.whereabouts import Forecast
@@ -42,7 +43,7 @@ CONFIG = dataclasses.replace(
     autoencoder=dataclasses.replace(DEFAULT.autoencoder, base_dim=8),
     transformer=dataclasses.replace(
         DEFAULT.transformer, dim=48, num_heads=2, ffn_dim=96, num_blocks=2, freq_dim=16,
-        camera="rays", detail=None,
+        camera="rays", detail=None, scene_flow=None,
     ),
 )
 DETAIL = DetailConfig(dim=24, num_heads=2, ffn_dim=48, num_blocks=2, top_k=3)
@@ -52,11 +53,20 @@ SWEEP = dataclasses.replace(
 FINE = dataclasses.replace(
     SWEEP, transformer=dataclasses.replace(SWEEP.transformer, detail=DETAIL)
 )
-SHORT = dataclasses.replace(FINE, context_latents=8, chunk_latents=8)
+FLOWING = dataclasses.replace(
+    FINE,
+    transformer=dataclasses.replace(
+        FINE.transformer, scene_flow=SceneFlowConfig(after=1, hidden=16, num_blocks=1)
+    ),
+)
+SHORT = dataclasses.replace(FLOWING, context_latents=8, chunk_latents=8)
 TRAINING = TransformerTraining(worlds=2, draws=2, matrix_rate=3e-3)
 
 
-NOTHING_SHOWN = Forecast(torch.zeros(2, 3, 4, 2, 3), torch.zeros(2, 3, 5, 3))
+NOTHING_SHOWN = Forecast(
+    torch.zeros(2, 3, 4, 2, 3), torch.zeros(2, 3, 5, 3), torch.zeros(2, 3, 4, 5),
+    torch.ones(2, 4, 2, 3), pixels=1024,
+)  # fmt: skip
 
 
 def random_batch(seed: int = 0) -> Batch:
@@ -309,6 +319,46 @@ def test_weights_without_a_detail_scale_predict_the_same_when_they_get_one() -> 
     assert fine.detail.head.linear.weight.grad.abs().max() > 0
     own = fine.state_dict()
     assert widened(own, fine) == own
+
+
+def test_a_scene_flow_begins_with_nothing_that_moves_and_is_learned() -> None:
+    torch.manual_seed(0)
+    still, flowing = Transformer(FINE.transformer), Transformer(FLOWING.transformer)
+    initialise(flowing)
+    flowing.load_state_dict(widened(still.state_dict(), flowing))
+    own = flowing.scene_flow
+    assert own is not None
+    autoencoder = Autoencoder(FINE.autoencoder).prepare("cpu", torch.float32)
+    batch = procedural_batch(FLOWING, autoencoder, contiguous((8,), 3), sample_worlds([5, 6]))
+    features: list[torch.Tensor] = []
+    flowing.prepare(
+        batch.context, batch.context_camera, batch.target_camera, features=features,
+        context_times=batch.context_times, target_times=batch.target_times,
+        detail_camera=batch.detail_camera,
+    )  # fmt: skip
+    flows = own(features[own.after - 1], batch.context_camera)
+    assert all(flow is not None and flow.displacement.abs().max() == 0 for flow in flows)
+    assert batch.forecast.positions is not None
+    seen = -batch.forecast.near.log()  # metres to sky, walls and ground, as logarithms
+    assert 1 < seen.min() < 2.7 < seen.max()
+    rule = torch.optim.AdamW(own.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(40):
+        loss = scene_flow_loss(flowing, [f.detach() for f in features], batch)
+        rule.zero_grad()
+        loss.backward()
+        rule.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    # It is a part of what a training step optimises, for the blocks below it as well.
+    training = dataclasses.replace(TRAINING, context_noise=0.0)
+    generator = torch.Generator().manual_seed(0)
+    told = batch_loss(flowing, batch, training, generator).flow
+    flowing.zero_grad()
+    told.backward()
+    assert flowing.layers[0].ffn[0].weight.grad.abs().max() > 0
+    assert flowing.layers[1].ffn[0].weight.grad is None
+    assert batch_loss(still, batch, training, generator).flow == 0
 
 
 def test_weights_that_were_told_something_else_of_the_cameras_are_refused() -> None:

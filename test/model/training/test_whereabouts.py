@@ -4,10 +4,13 @@
 import math
 
 import torch
+from torch import Tensor
 
 from hydra_model.config import DEFAULT
 from hydra_model.procedural import render, sample_worlds
 from hydra_model.procedural.motion import MAX_SUBJECTS
+from hydra_model.rays import camera_channels
+from hydra_model.scene_flow import KNOTS, Flow
 from hydra_model.training.layouts import with_gaps
 from hydra_model.training.whereabouts import (
     FORECAST_TIMES,
@@ -15,6 +18,8 @@ from hydra_model.training.whereabouts import (
     Forecaster,
     come_back,
     count_pixels,
+    flow_loss,
+    nearness,
     over_latent_frames,
     places,
 )
@@ -63,16 +68,17 @@ def test_subjects_are_where_their_places_say() -> None:
     worlds = sample_worlds(range(12), style="rich")
     times = torch.tensor(FORECAST_TIMES, dtype=torch.float64) + 1 / FPS
     start = worlds.trajectories.poses(times[:1])[:, 0].double()
-    told = places(worlds, times, torch.linalg.inv(start))
+    told, lifts = places(worlds, times, torch.linalg.inv(start), times[:1])
     # The camera stays where it stood at first: what is in its view is at the place told of.
     width, fov = 160, math.radians(70)
     focal = width / 2 / math.tan(fov / 2)
     checked = 0
+    feet: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
     _, ids = render(
         worlds.scenes, start[:, None].expand(-1, len(times), -1, -1), times, 96, width, fov
     )
     for world, subject, k in (ids.new_ones(12, MAX_SUBJECTS, len(times))).nonzero().tolist():
-        columns = (ids[world, k] == subject + 1).nonzero()[:, 1].double()
+        rows, columns = (ids[world, k] == subject + 1).nonzero().double().unbind(1)
         cosine, sine, log_distance = told[world, subject, k].double()
         # Not where the edge of the picture or a wall hides a part of it.
         if len(columns) < 60 or columns.min() == 0 or columns.max() == width - 1:
@@ -81,7 +87,18 @@ def test_subjects_are_where_their_places_say() -> None:
         half = focal * 0.6 / log_distance.exp()  # no subject is 1.2 m wide
         assert columns.min() - half < column < columns.max() + half
         checked += 1
+        if rows.max() < 90:
+            depth = float(cosine * log_distance.exp())
+            lowest = (float(rows.max()) + 0.5 - 48) / focal * depth
+            feet.setdefault((world, subject), []).append(
+                (lowest, float(lifts[world, subject, 0, k]), 2 * depth / focal)
+            )
     assert checked > 10
+    # Feet lie as much lower or higher in the camera's frame as the lifts say, to two pixels.
+    compared = [(seen[0], later) for seen in feet.values() for later in seen[1:]]
+    assert len(compared) > 5
+    for (low, lift, unsure), (later_low, later_lift, later_unsure) in compared:
+        assert abs((later_low - low) - (later_lift - lift)) < unsure + later_unsure
 
 
 def test_forecasts_are_learned_and_asked_of_tokens_that_show_a_subject() -> None:
@@ -91,7 +108,7 @@ def test_forecasts_are_learned_and_asked_of_tokens_that_show_a_subject() -> None
     features = [torch.randn(2, 4, 2, 3, DEFAULT.transformer.dim) for _ in range(12)]
     shown = torch.zeros(2, 3, 4, 2, 3)
     shown[:, 1, :2] = 30.0
-    wanted = Forecast(shown, torch.randn(2, 3, len(FORECAST_TIMES), 3))
+    wanted = some_forecast(shown)
     rule = torch.optim.AdamW(forecaster.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
@@ -107,4 +124,57 @@ def test_forecasts_are_learned_and_asked_of_tokens_that_show_a_subject() -> None
     features[3][:, 2:] += 1
     features[0] += 1
     torch.testing.assert_close(forecaster.loss(features, wanted), known)
-    assert forecaster.loss(features, Forecast(torch.zeros_like(shown), wanted.places)) == 0
+    assert forecaster.loss(features, wanted._replace(shown=torch.zeros_like(shown))) == 0
+
+
+def some_forecast(shown: Tensor) -> Forecast:
+    """Places and lifts are drawn, everything is 10 m away."""
+    count = len(FORECAST_TIMES)
+    bearing, distance = torch.randn(2, 3, count), torch.rand(2, 3, count)
+    places = torch.stack((bearing.cos(), bearing.sin(), distance), -1)
+    lifts = torch.randn(2, 3, shown.shape[2], count)
+    return Forecast(shown, places, lifts, torch.full((2, *shown.shape[2:]), 0.1), pixels=1024)
+
+
+def test_the_true_flow_has_no_loss_and_every_other_has() -> None:
+    torch.manual_seed(0)
+    shown = torch.zeros(2, 3, 4, 2, 3)
+    shown[:, 1, :2] = 40.0
+    shown[:, 2, 2] = 9.0  # too few pixels to be a token of the subject, too many to be still
+    known = some_forecast(shown)
+    camera = torch.randn(2, 4, 6, camera_channels("sweep"))
+    camera[..., :3] = torch.nn.functional.normalize(camera[..., :3], dim=-1)
+    flow = Flow(torch.full((2, 4, 6), math.log(10.0)), torch.zeros(2, 4, 6, KNOTS, 3))
+    cosine, sine, distance = known.places[:, 1, None, None].unbind(-1)
+    there = torch.stack((sine * distance.exp(), sine, cosine * distance.exp()), -1)
+    gone = (there - camera[:, :2, :, None, 3:6]) / 10 - camera[:, :2, :, None, :3]
+    flow.displacement[:, :2] = gone
+    flow.displacement[:, :2, ..., 1] = known.lifts[:, 1, :2, None] / 10
+    assert flow_loss(flow, camera, known) < 1e-5
+    flow.displacement[:, 2] += 1  # asked of nobody
+    assert flow_loss(flow, camera, known) < 1e-5
+    for part in (
+        flow.displacement[:, :2, ..., 0], flow.displacement[:, :2, ..., 1],
+        flow.displacement[:, 3], flow.log_distance[:, 3],
+    ):  # fmt: skip
+        before = part.clone()
+        part += 0.1
+        assert flow_loss(flow, camera, known) > 1e-3
+        part.copy_(before)
+
+
+def test_nearness_is_that_of_a_wall_ahead() -> None:
+    """A wall across the optical axis: farther along rays that go aside."""
+    near = nearness(torch.full((1, 1, 16, 16), 10.0), math.radians(90), 8)
+    assert near.shape == (1, 1, 2, 2)
+    column, row = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing="xy")
+    ray = (1 + (column / 8) ** 2 + (row / 8) ** 2).sqrt()
+    torch.testing.assert_close(near[0, 0, 1, 1], (0.1 / ray).mean())
+
+
+def test_what_tokens_tell_is_that_of_their_positions() -> None:
+    positions = some_forecast(torch.ones(2, 3, 4, 2, 6))
+    tokens = positions.over_tokens(2, 3)
+    assert tokens.positions is positions and tokens.pixels == 6 * positions.pixels
+    assert tokens.shown.shape == (2, 3, 4, 1, 2) and (tokens.shown == 6).all()
+    torch.testing.assert_close(tokens.near, torch.full((2, 4, 1, 2), 0.1))

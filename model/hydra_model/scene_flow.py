@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where what the context shows lies in space, and where it will be: scene flow of its tokens.
+
+Retrieval finds what once looked the way a query looks now. When the camera has moved since, a
+place is seen another way, and a subject has walked on. So a small network reads off every
+context token how far away what it shows is and how it will move, and memory's keys and values
+are turned from the token's own viewing ray to the ray on which its content will be seen from
+each target frame. A query then finds at its own ray what will be there.
+
+Shape legend: B batch, Tc and Tt latent frames of context and target, h and w rows and columns of
+tokens, H and W those of latent positions, N = h * w (or H * W), C width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from hydra_model.config import TransformerConfig
+from hydra_model.rays import camera_channels
+from hydra_model.rope import Rotation, looks_of
+
+KNOTS = 5  # moments of the target for which a displacement is told; between them it is linear
+_TYPICAL = 2.7  # logarithm of metres, at which distances begin
+
+
+class Flow(NamedTuple):
+    """Where the content of tokens is, relative to their own rays.
+
+    ``log_distance [B, Tc, N]`` is along the ray, in metres; ``displacement [B, Tc, N, K, 3]`` how
+    far the content has gone from there at each knot, in the first target camera's frame and in
+    shares of the distance.
+    """
+
+    log_distance: Tensor
+    displacement: Tensor
+
+    def points(self, camera: Tensor) -> Tensor:
+        """Return points ``[B, Tc, N, K, 3]`` in metres, in the first target camera's frame.
+
+        ``camera [B, Tc, N, channels]`` are the tokens' rays (``hydra_model.rays``).
+        """
+        ray, origin = camera[..., None, :3], camera[..., None, 3:6]
+        return origin + self.log_distance[..., None, None].exp() * (ray + self.displacement)
+
+
+class SceneFlow(nn.Module):
+    """Reads the flow of context tokens and of the latent positions under them off features."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        own = config.scene_flow
+        assert own is not None
+        self.after, self.reach = own.after, own.reach
+        self.first_block = config.num_blocks - own.num_blocks  # of those that retrieve by it
+        self.patch = config.patch_size[1:]
+        self.parts = 1 if config.detail is None else 1 + self.patch[0] * self.patch[1]
+        self.enter = nn.Linear(config.dim + camera_channels(config.camera), own.hidden)
+        self.leave = nn.Linear(own.hidden, self.parts * (1 + 3 * KNOTS))
+
+    def forward(self, features: Tensor, camera: Tensor) -> tuple[Flow, Flow | None]:
+        """Return the flow of tokens, and of latent positions where there is a detail scale.
+
+        ``features [B, Tc, h, w, C]`` are what a block made of the context, ``camera
+        [B, Tc, N, channels]`` its tokens' rays.
+        """
+        rows, columns = features.shape[2:4]
+        normed = F.layer_norm(features.flatten(2, 3), features.shape[-1:])
+        told = self.leave(F.gelu(self.enter(torch.cat((normed, camera.to(normed.dtype)), -1))))
+        told = told.float().unflatten(-1, (self.parts, -1))
+        tokens = _flow(told[..., 0, :])
+        if self.parts == 1:
+            return tokens, None
+        spread = rearrange(
+            told[..., 1:, :], "b t (h w) (p q) d -> b t (h p w q) d",
+            h=rows, w=columns, p=self.patch[0], q=self.patch[1],
+        )  # fmt: skip
+        return tokens, _flow(spread)
+
+    def moves(self, flow: Flow, camera: Tensor, origins: Tensor, times: Tensor) -> Tensor:
+        """Return how far contents have moved across the sky, ``[B, Tt, Tc, N, 2]`` in radians.
+
+        That is the elevation and azimuth at which each content is seen from ``origins
+        [B, Tt, 3]`` at ``times [Tt]`` (latent frames since the first target frame), less those of
+        its token's own ray in ``camera [B, Tc, N, channels]``, float32.
+        """
+        position = (times.float() * ((KNOTS - 1) / self.reach)).clamp(min=0)
+        before = position.long().clamp(max=KNOTS - 2)
+        share = (position - before)[:, None, None, None, None]
+        points = flow.points(camera).permute(3, 0, 1, 2, 4)  # [K, B, Tc, N, 3]
+        at = torch.lerp(points[before], points[before + 1], share)
+        now = looks_of(at.transpose(0, 1) - origins[:, :, None, None])
+        then = looks_of(camera[..., :3])
+        return torch.stack([a - b[:, None] for a, b in zip(now, then, strict=True)], dim=-1)
+
+
+def _flow(told: Tensor) -> Flow:
+    distance = told[..., 0] + _TYPICAL
+    return Flow(distance, told[..., 1:].unflatten(-1, (KNOTS, 3)))
+
+
+class Moved(NamedTuple):
+    """How keys and values of the retrieved memory frames turn on, ``[B, Tt * K * N, D / 2]``."""
+
+    key: Rotation
+    value: Rotation | None
+
+
+def moved(moves: Tensor, chosen: Tensor, by: Rotation) -> Moved:
+    """Return how memory frames ``chosen [B, Tt, K]`` turn on with ``moves [B, Tt, Tc, N, 2]``.
+
+    ``by`` is the rotation of the queries, which knows the channels that turn with rays.
+    """
+    index = chosen[..., None, None].expand(*chosen.shape, *moves.shape[-2:])
+    own = moves.gather(2, index).flatten(2, 3)[..., None]
+
+    def turn(rates: Tensor | None) -> Rotation:
+        assert rates is not None, "these positions do not turn with rays"
+        angle = own[..., 0, :] * rates[0] + own[..., 1, :] * rates[1]
+        return Rotation(angle.cos().flatten(1, 2), angle.sin().flatten(1, 2))
+
+    return Moved(turn(by.rates), None if by.value is None else turn(by.value.rates))
