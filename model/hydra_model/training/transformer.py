@@ -350,13 +350,16 @@ def train_transformer(
         totals += torch.stack(losses).detach()
         if process.leads and step % 50 == 0:
             now = time.monotonic()
-            weighted, unweighted, forecast, moving = (totals / 50).tolist()
+            counted = min(50, step - first)  # a leg may have begun in between
+            weighted, unweighted, forecast, moving = (totals / counted).tolist()
             totals.zero_()
             numbers = {
                 "step": step, "seconds": round(spent + now - began, 1),
                 "loss": round(weighted, 4), "plain_loss": round(unweighted, 4),
                 "forecast": round(forecast, 4), "flow": round(moving, 4),
-                "worlds_per_second": round(50 * training.worlds * process.ranks / (now - last), 1),
+                "worlds_per_second": round(
+                    counted * training.worlds * process.ranks / (now - last), 1
+                ),
                 "rate_scale": round(scale, 4),
             }  # fmt: skip
             last = now

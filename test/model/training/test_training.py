@@ -431,6 +431,26 @@ def test_a_run_begins_with_the_worlds_of_its_first_step(monkeypatch, tmp_path: P
     assert met == [70, 71]
 
 
+def test_a_leg_that_begins_between_two_rows_of_the_log_has_true_means(
+    monkeypatch, tmp_path: Path
+) -> None:
+    def two(model: Transformer, *_) -> Losses:
+        nothing = 0 * model.head.linear.bias.sum()
+        return Losses(*(nothing + 2.0 for _ in Losses._fields))
+
+    monkeypatch.setattr(transformer_training, "batch_loss", two)
+    monkeypatch.setattr(transformer_training, "procedural_batch", lambda *_: None)
+    told: list[dict[str, float]] = []
+    for _ in range(2):
+        train_transformer(
+            SHORT, TransformerTraining(worlds=1), Autoencoder(SHORT.autoencoder),
+            Process(0, 1, torch.device("cpu")), folder=tmp_path, seconds=600, total_seconds=600,
+            total_steps=100, leg_steps=70, compiled=False, record=told.append,
+        )  # fmt: skip
+    assert [row["step"] for row in told] == [50, 100]
+    assert [row["loss"] for row in told] == [row["flow"] for row in told] == [2.0, 2.0]
+
+
 def test_a_run_begins_with_given_weights(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(SHORT.to_json())
