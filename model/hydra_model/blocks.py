@@ -18,7 +18,7 @@ from hydra_model import attention as att
 from hydra_model.config import TransformerConfig
 from hydra_model.rays import camera_channels
 from hydra_model.rope import Rotation, rotate
-from hydra_model.scene_flow import Moved
+from hydra_model.scene_flow import Turn, Turns
 
 
 @dataclass(frozen=True)
@@ -96,31 +96,39 @@ class SelfAttention(nn.Module):
         return out, selected if valid is None else selected.masked_fill(~valid, -1)
 
     def retrieve_chosen(
-        self, y: Tensor, by: Rotation, memory: Memory, chosen: Tensor, on: Moved | None = None
+        self, y: Tensor, by: Rotation, memory: Memory, chosen: Tensor, turns: Turns | None = None
     ) -> Tensor:
         """Attend as ``retrieve`` does, to memory frames ``chosen [B, T, K]`` by somebody else.
 
-        They are turned ``on`` to where their content is now, if that is given.
+        ``turns``, if given, turn what they hold to where it will be seen.
         """
         _, rotated, key, value = self.project(y, by)
         window = att.window_frames(y.shape[1], self.config.window, y.device)
-        if on is not None:
+        if turns is not None:
             near = window[None].expand(len(y), -1, -1)
-            key, value = (
-                torch.cat((att.gather_frames(own, near), self.turn_on(kept, chosen, turn)), dim=2)
-                for own, kept, turn in ((key, memory.key, on.key), (value, memory.value, on.value))
+            keys, values = (
+                torch.cat((att.gather_frames(own, near), far), dim=2)
+                for own, far in (
+                    (key, self.turn_frames(memory.key, chosen, turns.key)),
+                    (value, self.turn_frames(memory.value, chosen, turns.value)),
+                )
             )
-            out = att.attend(rotated, key, value, self.config.num_heads)
+            out = att.attend(rotated, keys, values, self.config.num_heads)
             return self.leave(out.view(y.shape), by)
         out = self.attend_frames(
             rotated, key, value, memory.key, memory.value, window, chosen, self.config.num_heads
         )
         return self.leave(out.view(y.shape), by)
 
-    def turn_on(self, kept: Tensor, chosen: Tensor, by: Rotation | None) -> Tensor:
+    def turn_frames(self, kept: Tensor, chosen: Tensor, turn: Turn | None) -> Tensor:
         """Gather ``kept [B, J, M, C]`` by ``chosen [B, T, K]``, turned: ``[B, T, K * M, C]``."""
         rows = att.gather_frames(kept, chosen)
-        return rows if by is None else self.rotate_frames(rows, by)
+        if turn is None:
+            return rows
+        heads = rows.flatten(1, 2).unflatten(-1, (self.config.num_heads, -1))
+        own = turn.channels
+        parts = (heads[..., : own.start], rotate(heads[..., own], turn.by), heads[..., own.stop :])
+        return torch.cat(parts, dim=-1).flatten(2).view(rows.shape)
 
     def _select(
         self, query: Tensor, rotated: Tensor, memory: Memory, window: Tensor, exclude_window: bool
@@ -276,12 +284,15 @@ class Block(nn.Module):
 
     def refine(
         self, x: Tensor, time: Tensor, text: Tensor | None, camera: Tensor, by: Rotation,
-        memory: Memory, chosen: Tensor, on: Moved | None = None,
+        memory: Memory, chosen: Tensor, turns: Turns | None = None,
     ) -> Tensor:  # fmt: skip
-        """As ``target``, with memory frames ``chosen [B, T, K]`` by other blocks, turned ``on``."""
+        """As ``target``, with memory frames ``chosen [B, T, K]`` by other blocks.
+
+        ``turns`` as for ``SelfAttention.retrieve_chosen``.
+        """
         mod = self.modulations(time)
         y = self.add_camera(self.norm(x, mod[0], mod[1]), self.camera_target, camera)
-        attended = self.self_attention.retrieve_chosen(y, by, memory, chosen, on)
+        attended = self.self_attention.retrieve_chosen(y, by, memory, chosen, turns)
         return self.finish(x, attended, mod, text)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hydra_model import attention as att
 from hydra_model.blocks import Block, Memory
 from hydra_model.rope import Rotation
-from hydra_model.scene_flow import Moved
+from hydra_model.scene_flow import Turn, Turns
 from hydra_model.transformer import Transformer
 
 
@@ -89,27 +89,27 @@ class CpuBlock:
 
     def refine(
         self, x: Tensor, time: Tensor, text: Tensor | None, camera: Tensor, by: Rotation,
-        memory: Memory, chosen: Tensor, on: Moved | None = None,
+        memory: Memory, chosen: Tensor, turns: Turns | None = None,
     ) -> Tensor:  # fmt: skip
         """See ``Block.refine``."""
         mod = self.block.modulations(time)
         y = self._enter(x, mod, self.block.camera_target, camera)
         query, key, value = self._place(*self._project(y), by)
-        attended = self._attend(query, key, value, memory, chosen, by, on)
+        attended = self._attend(query, key, value, memory, chosen, by, turns)
         return self._finish(x, attended.view(y.shape), mod, text)
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, memory: Memory, selected: Tensor,
-        by: Rotation, on: Moved | None = None,
+        by: Rotation, turns: Turns | None = None,
     ) -> Tensor:  # fmt: skip
         """Attend from placed queries to the window and the selected memory ``[B, T, N, C]``."""
         index = self._rows(key, memory.key, selected)
         keys = gather_rows(key, memory.key, index)
         values = gather_rows(value, memory.value, index)
-        if on is not None:
+        if turns is not None:
             far = selected.shape[-1] * memory.key.shape[2]
-            keys, values = (self._turn_on(t, far, turn) for t, turn in
-                            ((keys, on.key), (values, on.value)))  # fmt: skip
+            keys, values = (self._turn_rows(t, far, turn) for t, turn in
+                            ((keys, turns.key), (values, turns.value)))  # fmt: skip
         attended = att.attend(query, keys, values, self.config.num_heads)
         return self._place_values(attended, by.value and by.value.back)
 
@@ -147,13 +147,15 @@ class CpuBlock:
         torch.view_as_complex(pairs).mul_(turn)
         return x.to(dtype)
 
-    def _turn_on(self, x: Tensor, last: int, by: Rotation | None) -> Tensor:
+    def _turn_rows(self, x: Tensor, last: int, turn: Turn | None) -> Tensor:
         """Turn the ``last`` rows of ``x [B, T, L, C]``, in place."""
-        if by is not None:
-            turn = torch.complex(by.cosine, by.sine).unsqueeze(-2)
-            rows = x[:, :, -last:]
+        if turn is not None:
+            angles = torch.complex(turn.by.cosine, turn.by.sine)
+            rows = x[:, :, -last:].unflatten(-1, (self.config.num_heads, -1))[..., turn.channels]
             wide = rows.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-            x[:, :, -last:] = self._rotate(wide, turn, x.dtype)
+            pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
+            pairs.mul_(angles.view(*pairs.shape[:3], 1, -1))
+            rows.copy_(wide)
         return x
 
     def _place_values(self, value: Tensor, by: Rotation | None) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
 from hydra_model.rope import Rotation, ray_rotation, value_rotation
-from hydra_model.scene_flow import moved
+from hydra_model.scene_flow import memory_turns
 
 # Of the rays' angles (hydra_model.rope): twice those of the coarse tokens, which are twice as wide.
 _FINEST, _FINEST_VALUE = 32, 192
@@ -137,10 +137,10 @@ class Detail(nn.Module):
         chosen = chosen.flatten(-2)[..., : self.config.top_k]
         x = self.embed(target_latents, tokens, self.target_tokens)
         time, projected = self.embed_time(time)
-        on = None if cond.moves is None else moved(cond.moves, chosen, cond.target_by)
+        turns = None if cond.moves is None else memory_turns(cond.moves, chosen, cond.target_by)
         for block, memory in zip(self.layers, cond.memories, strict=True):
             x = block.refine(
-                x, projected, None, cond.target_camera, cond.target_by, memory, chosen, on
+                x, projected, None, cond.target_camera, cond.target_by, memory, chosen, turns
             )
         return self.head(x, time).permute(0, 4, 1, 2, 3)
 

@@ -361,7 +361,7 @@ def _joined(parts: list[Conditioning], rows: Sequence[int]) -> Conditioning:
             cosine=join([by.cosine for by in present]),
             sine=join([by.sine for by in present]),
             value=rotations([by.value for by in present]),
-            rates=present[0].rates,
+            rays=present[0].rays,
         )
 
     def memories(

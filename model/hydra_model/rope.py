@@ -13,23 +13,40 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class RayRates(NamedTuple):
+    """How fast pairs turn with a viewing ray's elevation and azimuth, ``rates [2, pairs]``.
+
+    Of all pairs those from number ``first`` on; no other turns with rays.
+    """
+
+    rates: Tensor
+    first: int
+
+    @classmethod
+    def of(cls, rates: Tensor, device: torch.device) -> RayRates:
+        """Cut ``rates [2, head_dim / 2]``, on the CPU, to the pairs that turn."""
+        turning = rates.any(0).nonzero()
+        first, last = int(turning[0]), int(turning[-1])
+        return cls(rates[:, first : last + 1].float().to(device), first)
 
 
 @dataclass(frozen=True)
 class Rotation:
     """Cosines and sines, each float32 ``[tokens, head_dim / 2]`` or ``[B, tokens, ...]``.
 
-    ``rates [2, head_dim / 2]`` are how fast each pair turns with a viewing ray's elevation and
-    azimuth, where it does.
+    ``rays`` says how pairs turn with viewing rays, where they do.
     """
 
     cosine: Tensor
     sine: Tensor
     value: Rotation | None = None  # of the values, where they have positions
-    rates: Tensor | None = None
+    rays: RayRates | None = None
 
     @property
     def per_sample(self) -> bool:
@@ -46,7 +63,7 @@ class Rotation:
         if not self.per_sample:
             return self
         value = None if self.value is None else self.value.rows(index)
-        return Rotation(self.cosine[index], self.sine[index], value, self.rates)
+        return Rotation(self.cosine[index], self.sine[index], value, self.rays)
 
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
@@ -88,11 +105,13 @@ def ray_rotation(
     """
     grid = _grid_angles(times, rows, columns, head_dim, theta)
     grid = grid.expand(len(directions), *grid.shape)
-    rates = _ray_rates(head_dim, finest).to(directions.device)
+    known = _ray_rates(head_dim, finest)
+    rates = known.to(directions.device)
     elevation, azimuth = (look[..., None] for look in looks_of(directions.double()))
-    rays = elevation * rates[0] + azimuth * rates[1]
-    angle = torch.where(rates.any(0), rays, grid).flatten(1, 3)
-    return Rotation(angle.cos().float(), angle.sin().float(), rates=rates.float())
+    turned = elevation * rates[0] + azimuth * rates[1]
+    angle = torch.where(rates.any(0), turned, grid).flatten(1, 3)
+    rays = RayRates.of(known, directions.device)
+    return Rotation(angle.cos().float(), angle.sin().float(), rays=rays)
 
 
 def ray_channels(head_dim: int) -> Tensor:
@@ -125,19 +144,21 @@ def value_rotation(
     pairs = head_dim // 2
     space, moments = 2 * pairs // 7, pairs // 5
     device = directions.device
-    spread = torch.linspace(0, 1, space, dtype=torch.float64, device=device)
-    multiples = 2 * (finest / 2) ** spread
+    spread = torch.linspace(0, 1, space, dtype=torch.float64)
+    multiples = (2 * (finest / 2) ** spread).round()
     rates = 64 ** -torch.linspace(0, 1, moments, dtype=torch.float64, device=device)
-    multiples = multiples.round()
-    elevation, azimuth = (look[..., None] * multiples for look in looks_of(directions.double()))
+    fast = multiples.to(device)
+    elevation, azimuth = (look[..., None] * fast for look in looks_of(directions.double()))
     moment = (times.double()[:, None] * rates)[None, :, None, None].expand(
         *directions.shape[:-1], moments
     )
     still = moment.new_zeros(()).expand(*directions.shape[:-1], pairs - 2 * space - moments)
     angle = torch.cat((moment, elevation, azimuth, still), dim=-1).flatten(1, 3)
-    rates = torch.zeros(2, pairs, device=device)
-    rates[0, moments : moments + space] = rates[1, moments + space :][:space] = multiples.float()
-    return Rotation(angle.cos().float(), angle.sin().float(), rates=rates)
+    rates = torch.zeros(2, pairs, dtype=torch.float64)
+    rates[0, moments : moments + space] = multiples
+    rates[1, moments + space : moments + 2 * space] = multiples
+    rays = RayRates.of(rates, device)
+    return Rotation(angle.cos().float(), angle.sin().float(), rays=rays)
 
 
 def looks_of(directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from hydra_model.config import TransformerConfig
 from hydra_model.rays import camera_channels
-from hydra_model.rope import Rotation, looks_of
+from hydra_model.rope import RayRates, Rotation, looks_of
 
 KNOTS = 5  # moments of the target for which a displacement is told; between them it is linear
 _TYPICAL = 2.7  # logarithm of metres, at which distances begin
@@ -103,24 +103,37 @@ def _flow(told: Tensor) -> Flow:
     return Flow(distance, told[..., 1:].unflatten(-1, (KNOTS, 3)))
 
 
-class Moved(NamedTuple):
-    """How keys and values of the retrieved memory frames turn on, ``[B, Tt * K * N, D / 2]``."""
+class Turn(NamedTuple):
+    """How tokens turn, ``[B, Tt * K * N, pairs]``: the channel pairs from number ``first`` on."""
 
-    key: Rotation
-    value: Rotation | None
+    by: Rotation
+    first: int
+
+    @property
+    def channels(self) -> slice:
+        """Return which of a head's channels turn."""
+        return slice(2 * self.first, 2 * (self.first + self.by.cosine.shape[-1]))
 
 
-def moved(moves: Tensor, chosen: Tensor, by: Rotation) -> Moved:
-    """Return how memory frames ``chosen [B, Tt, K]`` turn on with ``moves [B, Tt, Tc, N, 2]``.
+class Turns(NamedTuple):
+    """How keys and values of the retrieved memory frames turn."""
+
+    key: Turn
+    value: Turn | None
+
+
+def memory_turns(moves: Tensor, chosen: Tensor, by: Rotation) -> Turns:
+    """Return how memory frames ``chosen [B, Tt, K]`` turn by ``moves [B, Tt, Tc, N, 2]``.
 
     ``by`` is the rotation of the queries, which knows the channels that turn with rays.
     """
     index = chosen[..., None, None].expand(*chosen.shape, *moves.shape[-2:])
     own = moves.gather(2, index).flatten(2, 3)[..., None]
 
-    def turn(rates: Tensor | None) -> Rotation:
-        assert rates is not None, "these positions do not turn with rays"
-        angle = own[..., 0, :] * rates[0] + own[..., 1, :] * rates[1]
-        return Rotation(angle.cos().flatten(1, 2), angle.sin().flatten(1, 2))
+    def turn(rays: RayRates | None) -> Turn:
+        assert rays is not None, "these positions do not turn with rays"
+        angle = own[..., 0, :] * rays.rates[0] + own[..., 1, :] * rays.rates[1]
+        angle = angle.flatten(1, 2)
+        return Turn(Rotation(angle.cos(), angle.sin()), rays.first)
 
-    return Moved(turn(by.rates), None if by.value is None else turn(by.value.rates))
+    return Turns(turn(by.rays), None if by.value is None else turn(by.value.rays))

@@ -27,7 +27,7 @@ from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
 from hydra_model.detail import Detail, DetailConditioning
 from hydra_model.rope import Rotation, ray_rotation, rotation, value_rotation
-from hydra_model.scene_flow import Moved, SceneFlow, moved
+from hydra_model.scene_flow import SceneFlow, Turns, memory_turns
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Transformer(nn.Module):
         by = cond.target_by
         assert by is not None, "conditioning was not made for this form"
         selected: Tensor | None = None
-        on: Moved | None = None
+        turns: Turns | None = None
         still = len(self.blocks) if self.scene_flow is None else self.scene_flow.first_block
         for i, (block, memory) in enumerate(zip(self.layers, cond.memories, strict=True)):
             camera = cond.target_camera
@@ -209,9 +209,9 @@ class Transformer(nn.Module):
                 x, selected = block.target(x, projected, cond.text, camera, by, memory)
             else:
                 assert cond.moves is not None and selected is not None
-                if on is None:
-                    on = moved(cond.moves, selected, by)
-                x = block.refine(x, projected, cond.text, camera, by, memory, selected, on)
+                if turns is None:
+                    turns = memory_turns(cond.moves, selected, by)
+                x = block.refine(x, projected, cond.text, camera, by, memory, selected, turns)
             if selections is not None:
                 selections.append(selected)
         velocity = self.unpatch(self.head(x, time))

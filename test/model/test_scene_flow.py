@@ -12,7 +12,7 @@ from hydra_model.config import DetailConfig, SceneFlowConfig, TransformerConfig
 from hydra_model.evaluation.ablations import attend_to_everything
 from hydra_model.rays import camera_channels
 from hydra_model.rope import ray_channels, ray_rotation, rotate, value_rotation
-from hydra_model.scene_flow import KNOTS, Flow, SceneFlow, moved
+from hydra_model.scene_flow import KNOTS, Flow, SceneFlow, memory_turns
 from hydra_model.transformer import Transformer
 
 FORM = TransformerConfig(
@@ -86,19 +86,21 @@ def test_what_is_turned_on_is_as_if_it_had_been_seen_there() -> None:
     before, after = placed(there), placed(now)
     moves = (look(now) - look(there))[:, None]  # of one target frame
     chosen = torch.tensor([[[2, 0]]])
-    on = moved(moves, chosen, before)
-    assert on.value is not None and before.value is not None and after.value is not None
+    turns = memory_turns(moves, chosen, before)
+    assert turns.value is not None and before.value is not None and after.value is not None
     x = torch.randn(1, 4 * rows * columns, 2, head)
-    picked = x.unflatten(1, (4, -1))[:, [2, 0]].flatten(1, 2)
-    for own, other, turn in ((before, after, on.key), (before.value, after.value, on.value)):
+    for own, other, turn in ((before, after, turns.key), (before.value, after.value, turns.value)):
         old, new = (
             rotate(x, by).unflatten(1, (4, -1))[:, [2, 0]].flatten(1, 2) for by in (own, other)
         )
-        torch.testing.assert_close(rotate(old, turn), new, atol=1e-4, rtol=1e-4)
+        old_turned = old.clone()
+        old_turned[..., turn.channels] = rotate(old[..., turn.channels], turn.by)
+        torch.testing.assert_close(old_turned, new, atol=1e-4, rtol=1e-4)
         assert (old - new).abs().max() > 0.1
-    # Channels that stand for time and the image's rows and columns stay as they are.
-    fixed = ray_channels(head) == 0
-    assert torch.equal(rotate(picked, on.key)[..., fixed], picked[..., fixed])
+    # All channels that stand for rays are among those that turn, and not much more.
+    rays = ray_channels(head)
+    assert rays[turns.key.channels].sum() == rays.sum()
+    assert turns.key.channels.stop - turns.key.channels.start < head
 
 
 def run(model: Transformer, shift: float = 0.0) -> Tensor:
@@ -158,13 +160,15 @@ def test_dense_attention_sees_all_target_frames_and_all_that_moved() -> None:
     by, memory_by = model.rotations(torch.arange(6.0), (3, 5), camera)
     memory = own.memorise(torch.randn(1, 6, 3, 5, FORM.dim), memory_by)
     chosen = torch.arange(6).expand(1, 6, 6)
-    on = moved(torch.randn(1, 6, 6, 15, 2), chosen, by)
+    turns = memory_turns(torch.randn(1, 6, 6, 15, 2), chosen, by)
     y = torch.randn(1, 6, 3, 5, FORM.dim)
     other = y.clone()
     other[:, 5] += 1
 
     def difference() -> float:
-        first, second = (own.retrieve_chosen(x, by, memory, chosen, on)[:, 0] for x in (y, other))
+        first, second = (
+            own.retrieve_chosen(x, by, memory, chosen, turns)[:, 0] for x in (y, other)
+        )
         return float((first - second).abs().max())
 
     assert difference() == 0
