@@ -20,10 +20,10 @@ from hydra_model.rays import previous_in_clip, token_cameras
 from hydra_model.training.distributed import Process
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 from hydra_model.training.whereabouts import (
-    FORECAST_TIMES,
     Forecast,
     come_back,
     count_pixels,
+    forecast_times,
     nearness,
     over_latent_frames,
     places,
@@ -182,7 +182,7 @@ def procedural_batch(
         counts, on_device(context_frames + target_frames, device), len(target_frames),
         least=minimum_pixels(height, width), shortest=config.video.fps,
     )  # fmt: skip
-    moments = on_device(FORECAST_TIMES, device).double() + 1 / config.video.fps
+    moments = on_device(forecast_times(config), device).double() + 1 / config.video.fps
     shown = over_latent_frames(counts[:, :, :split], layout)
     near = nearness(depth[:, own], config.video.fov_x, stride)
     pixels = stride**2 * TEMPORAL_STRIDE

@@ -37,6 +37,7 @@ from hydra_model.training.transformer import (
     compile_blocks,
     optimizers,
     repeat,
+    scene_flow_loss,
     use_kernels,
 )
 from hydra_model.transformer import Conditioning, Transformer
@@ -60,6 +61,7 @@ class FewStepTraining:
     learning_rate: float = 2.5e-4
     weight_decay: float = 0.01
     subject_weight: float = 6.0
+    flow_weight: float = 0.2
     context_noise: float = 0.1
     average_decay: float = 0.998
     seed: int = 1
@@ -93,7 +95,10 @@ def distillation_loss(
     generator: torch.Generator,
     draw: random.Random,
 ) -> tuple[Tensor, Tensor]:
-    """Return the weighted and the plain squared error of the student's step.
+    """Return the loss of the student's step and its plain squared error.
+
+    The loss is the weighted error and, where the model has a scene flow, that of the flow: what
+    it is read off changes as the student learns.
 
     Which of the steps is learned and whence it starts comes from ``draw``, for the whole batch:
     a decision of the host, which a GPU need not be asked for.
@@ -115,18 +120,22 @@ def distillation_loss(
     latents = batch.target.repeat_interleave(training.draws, 0)
     noise = normal(latents.shape)
 
-    def conditioned(model: Transformer) -> Conditioning:
+    def conditioned(model: Transformer, features: list[Tensor] | None = None) -> Conditioning:
         return repeat(
             model.prepare(
                 context, batch.context_camera, batch.target_camera,
                 context_times=batch.context_times, target_times=batch.target_times,
-                detail_camera=batch.detail_camera,
+                detail_camera=batch.detail_camera, features=features,
             ),
             training.draws,
         )  # fmt: skip
 
+    features: list[Tensor] = []
     with torch.autocast(device.type, torch.bfloat16):
-        conditioning = conditioned(student)
+        conditioning = conditioned(student, features)
+        moving = noise.new_zeros(())
+        if student.scene_flow is not None:
+            moving = scene_flow_loss(student, features, batch)
         with torch.no_grad():
             if own:
                 x = euler(student, noise, fine[: first + 1 : training.substeps], conditioning)
@@ -139,7 +148,8 @@ def distillation_loss(
         prediction = student(x, torch.full((len(x),), start, device=device), conditioning)
     error = (prediction.float() - wanted).square().mean(1, keepdim=True)
     weight = 1 + (training.subject_weight - 1) * batch.subject.repeat_interleave(training.draws, 0)
-    return flow.weighted_mean(error, weight), error.detach().mean()
+    loss = flow.weighted_mean(error, weight) + training.flow_weight * moving
+    return loss, error.detach().mean()
 
 
 def train_few_step(
@@ -231,7 +241,7 @@ def train_few_step(
             began = time.monotonic()  # compiling is not training
         totals += torch.stack((loss.detach(), plain))
         if process.leads and step % 50 == 0:
-            weighted, unweighted = (totals / 50).tolist()
+            weighted, unweighted = (totals / min(50, step - first)).tolist()
             totals.zero_()
             record = {
                 "step": step, "seconds": round(spent + time.monotonic() - began, 1),

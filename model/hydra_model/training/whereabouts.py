@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydra_model.config import TransformerConfig
+from hydra_model.config import ModelConfig, TransformerConfig
 from hydra_model.procedural import Worlds
 from hydra_model.rays import central_rays
-from hydra_model.scene_flow import Flow
+from hydra_model.scene_flow import KNOTS, Flow
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 
-FORECAST_TIMES = (0.0, 1.25, 2.5, 3.75, 5.0)  # seconds from the first target frame
+_FORECAST = 5.0  # seconds from the first target frame, where the model does not say
 _NUMBERS = 3  # cosine and sine of the bearing, logarithm of the distance
 _NEAREST = 0.5  # metres; nearer ones count as so near
 _LEAST_PIXELS = 8.0  # of one subject in a token, over its video frames
@@ -30,11 +30,18 @@ _STILL = 0.005  # of the distance; a smaller displacement hardly counts
 _LEAST_SHARE = 1 / 32  # of a token's pixels, for its flow to be the subject's
 
 
+def forecast_times(config: ModelConfig) -> list[float]:
+    """Return the seconds from the first target frame for which places are told: those of knots."""
+    own = config.transformer.scene_flow
+    last = _FORECAST if own is None else own.reach * TEMPORAL_STRIDE / config.video.fps
+    return [last * knot / (KNOTS - 1) for knot in range(KNOTS)]
+
+
 class Forecast(NamedTuple):
     """What context tokens are to tell.
 
     ``shown [B, S, Tc, h, w]`` are the pixels of each subject in a token, ``places [B, S, K, 3]``
-    say where it will be at ``FORECAST_TIMES``, seen from the first target camera: cosine and sine
+    say where it will be at ``forecast_times``, seen from the first target camera: cosine and sine
     of the bearing from its optical axis, towards its x, and the logarithm of the metres to it.
     ``lifts [B, S, Tc, K]`` are the metres by which it will then stand lower in that camera's frame
     than at the time of the token (a camera that looks down sees who walks away rise).
@@ -142,7 +149,7 @@ class Forecaster(nn.Module):
         super().__init__()
         # A third and two thirds up: the blocks above have what is known there.
         self.after = sorted({max(1, thirds * config.num_blocks // 3) for thirds in (1, 2)})
-        numbers = len(FORECAST_TIMES) * _NUMBERS
+        numbers = KNOTS * _NUMBERS
         self.norms = nn.ModuleList(nn.LayerNorm(config.dim) for _ in self.after)
         self.heads = nn.ModuleList(nn.Linear(config.dim, numbers) for _ in self.after)
 
@@ -171,7 +178,7 @@ class Forecaster(nn.Module):
 def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
     """Return the mean errors of a flow, over tokens that show a subject and over the others.
 
-    A subject's token has to tell where it will be at ``FORECAST_TIMES``, any other how far away
+    A subject's token has to tell where it will be at ``forecast_times``, any other how far away
     what it shows is, and that it stays there. ``camera [B, Tc, N, channels]`` are the tokens'
     rays.
     """

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from hydra_model.config import DEFAULT
+from hydra_model.config import DEFAULT, SceneFlowConfig
 from hydra_model.rays import camera_channels
 from hydra_model.sampler import schedule
 from hydra_model.training.data import Batch
@@ -130,3 +130,24 @@ def test_a_student_that_is_as_its_teacher_has_no_loss_at_one_substep(teacher) ->
 def test_wrong_settings_are_named(field) -> None:
     with pytest.raises(ValueError, match=f"{field} is 0; accepted is 1 or more"):
         FewStepTraining(**{field: 0})
+
+
+def test_a_students_scene_flow_is_held_to_what_is_true() -> None:
+    torch.manual_seed(0)
+    flow = SceneFlowConfig(after=1, hidden=8, num_blocks=0)
+    student = Transformer(dataclasses.replace(SMALL, scene_flow=flow))
+    initialise(student)
+    own = student.scene_flow
+    assert own is not None
+
+    def slope(weight: float) -> float:
+        student.zero_grad()
+        loss, _ = distillation_loss(
+            student, student, batch(), dataclasses.replace(TRAINING, flow_weight=weight), SHIFT,
+            torch.Generator().manual_seed(0), random.Random(0),
+        )  # fmt: skip
+        loss.backward()
+        return float(own.leave.bias.grad.abs().max())
+
+    assert slope(0.2) > 1e-3
+    assert slope(0.0) == 0

@@ -1,30 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a batch knows of subjects beside the pictures, against pictures of real worlds."""
 
+import dataclasses
 import math
 
 import torch
 from torch import Tensor
 
-from hydra_model.config import DEFAULT
+from hydra_model.config import DEFAULT, SceneFlowConfig
 from hydra_model.procedural import render, sample_worlds
 from hydra_model.procedural.motion import MAX_SUBJECTS
 from hydra_model.rays import camera_channels
 from hydra_model.scene_flow import KNOTS, Flow
 from hydra_model.training.layouts import with_gaps
 from hydra_model.training.whereabouts import (
-    FORECAST_TIMES,
     Forecast,
     Forecaster,
     come_back,
     count_pixels,
     flow_loss,
+    forecast_times,
     nearness,
     over_latent_frames,
     places,
 )
 
 FPS = 15.0
+
+
+def test_places_are_told_for_the_moments_of_the_flows_knots() -> None:
+    assert forecast_times(DEFAULT) == [0.0, 1.25, 2.5, 3.75, 5.0]
+    flow = SceneFlowConfig(reach=10.0)
+    form = dataclasses.replace(DEFAULT.transformer, scene_flow=flow)
+    video = dataclasses.replace(DEFAULT.video, fps=10.0)
+    assert forecast_times(dataclasses.replace(DEFAULT, transformer=form, video=video))[-1] == 4.0
+    still = dataclasses.replace(DEFAULT.transformer, scene_flow=None)
+    assert forecast_times(dataclasses.replace(DEFAULT, transformer=still))[-1] == 5.0
 
 
 def test_pixels_are_counted_by_subject_and_cell() -> None:
@@ -66,7 +77,7 @@ def test_pixels_are_added_up_as_latent_frames_stand_for_them() -> None:
 
 def test_subjects_are_where_their_places_say() -> None:
     worlds = sample_worlds(range(12), style="rich")
-    times = torch.tensor(FORECAST_TIMES, dtype=torch.float64) + 1 / FPS
+    times = torch.tensor(forecast_times(DEFAULT), dtype=torch.float64) + 1 / FPS
     start = worlds.trajectories.poses(times[:1])[:, 0].double()
     told, lifts = places(worlds, times, torch.linalg.inv(start), times[:1])
     # The camera stays where it stood at first: what is in its view is at the place told of.
@@ -129,10 +140,9 @@ def test_forecasts_are_learned_and_asked_of_tokens_that_show_a_subject() -> None
 
 def some_forecast(shown: Tensor) -> Forecast:
     """Places and lifts are drawn, everything is 10 m away."""
-    count = len(FORECAST_TIMES)
-    bearing, distance = torch.randn(2, 3, count), torch.rand(2, 3, count)
+    bearing, distance = torch.randn(2, 3, KNOTS), torch.rand(2, 3, KNOTS)
     places = torch.stack((bearing.cos(), bearing.sin(), distance), -1)
-    lifts = torch.randn(2, 3, shown.shape[2], count)
+    lifts = torch.randn(2, 3, shown.shape[2], KNOTS)
     return Forecast(shown, places, lifts, torch.full((2, *shown.shape[2:]), 0.1), pixels=1024)
 
 
