@@ -198,12 +198,13 @@ class TransformerConfig:
             raise ValueError(
                 f"scene_flow needs memory_stride (1, 1, 1), got {self.memory_stride}"
             )
-        for name, least in (("after", 1), ("num_blocks", 0)):
-            most = self.num_blocks - 1 + least
-            if not least <= getattr(own, name) <= most:
-                raise ValueError(
-                    f"scene_flow.{name} is {getattr(own, name)}; accepted: {least} to {most}"
-                )
+        most = self.num_blocks
+        if not 1 <= own.after <= most:
+            raise ValueError(f"scene_flow.after is {own.after}; accepted: 1 to {most}")
+        if not 0 <= own.num_blocks < most:  # one that chooses frames has to come before them
+            raise ValueError(
+                f"scene_flow.num_blocks is {own.num_blocks}; accepted: 0 to {most - 1}"
+            )
         if own.reach <= 0:
             raise ValueError(f"scene_flow.reach is {own.reach}; accepted: above 0")
 

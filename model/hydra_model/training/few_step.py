@@ -133,9 +133,7 @@ def distillation_loss(
     features: list[Tensor] = []
     with torch.autocast(device.type, torch.bfloat16):
         conditioning = conditioned(student, features)
-        moving = noise.new_zeros(())
-        if student.scene_flow is not None:
-            moving = scene_flow_loss(student, features, batch)
+        moving = scene_flow_loss(student, features, batch)
         with torch.no_grad():
             if own:
                 x = euler(student, noise, fine[: first + 1 : training.substeps], conditioning)

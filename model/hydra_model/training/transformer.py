@@ -199,9 +199,11 @@ def batch_loss(
             detail_camera=batch.detail_camera, features=features,
         )  # fmt: skip
         prediction = model(noisy, sigma, repeat(conditioning, draws))
-        nothing = prediction.new_zeros(())
-        forecast = nothing if forecaster is None else forecaster.loss(features, batch.forecast)
-        moving = nothing if model.scene_flow is None else scene_flow_loss(model, features, batch)
+        if forecaster is None:
+            forecast = prediction.new_zeros(())
+        else:
+            forecast = forecaster.loss(features, batch.forecast)
+        moving = scene_flow_loss(model, features, batch)
     error = flow.velocity_error(prediction, latents, noise)
     subject = batch.subject.repeat_interleave(draws, 0)
     balance: Tensor | float = 1.0
@@ -219,9 +221,13 @@ def batch_loss(
 
 
 def scene_flow_loss(model: Transformer, features: list[Tensor], batch: Batch) -> Tensor:
-    """Return the mean error of the scene flow that is read off ``features``, at all scales."""
+    """Return the mean error of the scene flow that is read off ``features``, at all scales.
+
+    0 for a model that has none.
+    """
     own = model.scene_flow
-    assert own is not None
+    if own is None:
+        return batch.target.new_zeros(())
     tokens, positions = own(features[own.after - 1], batch.context_camera)
     loss = flow_loss(tokens, batch.context_camera, batch.forecast)
     if positions is None or batch.detail_camera is None or batch.forecast.positions is None:

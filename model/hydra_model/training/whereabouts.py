@@ -183,7 +183,7 @@ def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
     rays.
     """
     most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
-    moving = (most >= max(_LEAST_PIXELS, _LEAST_SHARE * forecast.pixels)).float()
+    moving = (most >= _LEAST_SHARE * forecast.pixels).float()
     still = (most == 0).float()
     x, _, z = flow.points(camera).unbind(-1)
     distance = torch.hypot(x, z).clamp(min=_NEAREST)
