@@ -6,7 +6,6 @@ import dataclasses
 import pytest
 import torch
 
-from hydra_model.config import DetailConfig, ModelConfig
 from hydra_model.rays import camera_channels, token_cameras
 from hydra_model.rope import ray_channels, rotate
 from hydra_model.transformer import Transformer
@@ -123,14 +122,3 @@ def test_a_camera_that_is_missing_is_named() -> None:
 def test_it_needs_rays() -> None:
     with pytest.raises(ValueError, match="detail scale needs space_positions 'rays', got 'grid'"):
         dataclasses.replace(FORM, space_positions="grid", value_positions="none")
-
-
-def test_a_config_file_carries_it() -> None:
-    assert ModelConfig.from_json(CONFIG.to_json()) == CONFIG
-    values = CONFIG.to_dict()
-    del values["transformer"]["detail"]  # of models from before there was one
-    assert ModelConfig.from_dict(values).transformer.detail is None
-    values["transformer"]["detail"] = {"width": 3}
-    with pytest.raises(ValueError, match="detail: unknown key 'width'; accepted: dim, ffn_dim"):
-        ModelConfig.from_dict(values)
-    assert DetailConfig().dim % DetailConfig().num_heads == 0

@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hydra_model.config import DetailConfig, ModelConfig, SceneFlowConfig, TransformerConfig
+from hydra_model.config import DetailConfig, SceneFlowConfig, TransformerConfig
 from hydra_model.evaluation.ablations import attend_to_everything
 from hydra_model.rays import camera_channels
 from hydra_model.rope import ray_channels, ray_rotation, rotate, value_rotation
 from hydra_model.scene_flow import KNOTS, Flow, SceneFlow, memory_turns
 from hydra_model.transformer import Transformer
-from small_models import CONFIG
 
 FORM = TransformerConfig(
     dim=48, num_heads=2, ffn_dim=96, num_blocks=3, freq_dim=16, text_dim=0, latent_channels=4,
@@ -196,14 +195,3 @@ def test_models_without_scene_flow_have_no_weights_of_it() -> None:
 def test_a_form_that_cannot_be_is_named(changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(FORM, **changes)
-
-
-def test_a_config_file_carries_it() -> None:
-    config = dataclasses.replace(CONFIG, transformer=FORM)
-    assert ModelConfig.from_json(config.to_json()) == config
-    values = config.to_dict()
-    del values["transformer"]["scene_flow"]  # of models from before there was one
-    assert ModelConfig.from_dict(values).transformer.scene_flow is None
-    values["transformer"]["scene_flow"] = {"knots": 3}
-    with pytest.raises(ValueError, match="scene_flow: unknown key 'knots'; accepted: after, hidd"):
-        ModelConfig.from_dict(values)

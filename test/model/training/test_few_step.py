@@ -14,8 +14,8 @@ from hydra_model.training.data import Batch
 from hydra_model.training.few_step import FewStepTraining, distillation_loss, euler, levels
 from hydra_model.training.initialisation import initialise
 from hydra_model.training.transformer import TransformerTraining, batch_loss, optimizers
-from hydra_model.training.whereabouts import Forecast
 from hydra_model.transformer import Conditioning, Transformer
+from small_trainings import NOTHING_SHOWN
 
 SMALL = dataclasses.replace(
     DEFAULT.transformer, dim=32, num_heads=2, ffn_dim=64, num_blocks=1, freq_dim=16,
@@ -23,12 +23,6 @@ SMALL = dataclasses.replace(
 )  # fmt: skip
 TRAINING = FewStepTraining(steps=2, substeps=4, draws=2, matrix_rate=2e-3, learning_rate=1e-3)
 SHIFT = 3.0
-
-
-NOTHING_SHOWN = Forecast(
-    torch.zeros(2, 3, 4, 2, 3), torch.zeros(2, 3, 5, 3), torch.zeros(2, 3, 4, 5),
-    torch.ones(2, 4, 2, 3), pixels=1024,
-)  # fmt: skip
 
 
 def batch(target: torch.Tensor | None = None) -> Batch:

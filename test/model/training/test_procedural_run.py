@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole runs on procedural worlds: autoencoder, transformer and distillation, in legs."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.checkpoints import load_config, save_model_folder
+from hydra_model.training.autoencoder import AutoencoderTraining
+from hydra_model.training.data import WorldStream
+from hydra_model.training.distributed import Process
+from hydra_model.training.few_step import FewStepTraining
+from hydra_model.training.journal import Journal
+from hydra_model.training.procedural_run import Length, ProceduralRun, run_procedural
+from hydra_model.training.state import load_run
+from hydra_model.training.transformer import TransformerTraining
+from hydra_model.transformer import Transformer
+from hydra_model.world import World
+from small_trainings import CONFIG, SHORT
+
+
+def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
+    lengths = {"autoencoder_length": 3, "transformer_length": 3, "few_step_length": 3}
+    return ProceduralRun(
+        output=str(folder), model=str(config), device="cpu", compiled=False,
+        autoencoder=AutoencoderTraining(clips=2, worlds=1),
+        transformer=TransformerTraining(worlds=1, draws=2),
+        few_step=FewStepTraining(steps=2, substeps=2, worlds=1, draws=1),
+        **{name: Length(steps=steps) for name, steps in lengths.items()}, **changes,
+    )  # fmt: skip
+
+
+def test_a_run_says_on_which_worlds_it_was(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(SHORT.to_json())
+    process = Process(0, 1, torch.device("cpu"))
+    journal = Journal(tmp_path / "logs", tensorboard=False)
+    settings = procedural(tmp_path / "run", config, world_style="rich")
+    run_procedural(settings, process, journal, only_autoencoder=True)
+    trained = load_config(tmp_path / "run" / "model")
+    assert trained.world_style == "rich"
+    assert trained.autoencoder.latents_mean != SHORT.autoencoder.latents_mean
+    stream = WorldStream(2, process, style=trained.world_style, steps_at_once=2)
+    assert stream.worlds(1).scenes.style == "rich"
+
+
+@pytest.mark.slow
+def test_a_procedural_run_in_legs_equals_an_unbroken_one(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(SHORT.to_json())
+    process = Process(0, 1, torch.device("cpu"))
+    journal = Journal(tmp_path / "logs", tensorboard=False)
+    run_procedural(procedural(tmp_path / "whole", config, samples=True), process, journal)
+    legs = procedural(tmp_path / "legs", config, leg_steps=2)
+    for _ in range(5):
+        run_procedural(legs, process, journal)
+    for model in ("model", "few-step"):
+        for file in ("config.json", "autoencoder.safetensors", "transformer.safetensors"):
+            whole, pieces = (tmp_path / name / model / file for name in ("whole", "legs"))
+            assert whole.read_bytes() == pieces.read_bytes(), (model, file)
+    assert load_config(tmp_path / "whole" / "few-step").sampler.steps == 2
+    assert len(list((tmp_path / "whole" / "samples").glob("*.mp4"))) == 1
+
+
+def test_a_run_begins_with_given_weights(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(SHORT.to_json())
+    torch.manual_seed(7)
+    save_model_folder(
+        tmp_path / "given", SHORT, transformer=Transformer(SHORT.transformer),
+        autoencoder=Autoencoder(SHORT.autoencoder),
+    )  # fmt: skip
+    still = dataclasses.replace(  # a run that changes nothing
+        procedural(tmp_path / "run", config, start_from=str(tmp_path / "given")),
+        autoencoder=AutoencoderTraining(clips=2, worlds=1, learning_rate=0.0),
+        autoencoder_length=Length(steps=1),
+    )
+    process = Process(0, 1, torch.device("cpu"))
+    journal = Journal(tmp_path / "logs", tensorboard=False)
+    run_procedural(still, process, journal, only_autoencoder=True)
+
+    def weights(folder: str, part: str) -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / folder / f"{part}.safetensors")
+
+    for name, value in weights("run/model", "autoencoder").items():
+        assert torch.equal(value, weights("given", "autoencoder")[name].bfloat16()), name
+    rates = {"matrix_rate": 0.0, "learning_rate": 0.0}
+    still = dataclasses.replace(
+        still, output=str(tmp_path / "other"), borrowed_autoencoder=str(tmp_path / "given"),
+        transformer=TransformerTraining(worlds=1, draws=1, **rates),
+        transformer_length=Length(steps=1), few_step_length=Length(),
+    )  # fmt: skip
+    run_procedural(still, process, journal)
+    for name, value in weights("other/model", "transformer").items():
+        assert torch.equal(value, weights("given", "transformer")[name].bfloat16()), name
+
+
+@pytest.mark.slow
+def test_a_run_makes_a_model_folder_goes_on_and_lends_its_autoencoder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(SHORT.to_json())
+    journal = Journal(tmp_path / "run", leads=True)
+    first = ProceduralRun(
+        output=str(tmp_path / "run"), model=str(tmp_path / "config.json"), compiled=False,
+        device="cpu", autoencoder_length=Length(seconds=1), transformer_length=Length(seconds=90),
+        leg_seconds=1, autoencoder=AutoencoderTraining(worlds=1, clips=2),
+        transformer=TransformerTraining(worlds=1),
+    )  # fmt: skip
+    process = Process(0, 1, torch.device("cpu"))
+    run_procedural(first, process, journal)
+    run = tmp_path / "run" / "transformer.run"
+    steps = load_run(run, torch.device("cpu"))["step"]
+    run_procedural(first, process, journal)
+    assert load_run(run, torch.device("cpu"))["step"] > steps >= 1
+    world = World.load(tmp_path / "run" / "model", device="cpu")
+    assert world.config.autoencoder.latents_std != CONFIG.autoencoder.latents_std
+
+    borrowed = dataclasses.replace(
+        first, output=str(tmp_path / "other"), leg_seconds=0.1,
+        borrowed_autoencoder=str(tmp_path / "run" / "model"),
+    )  # fmt: skip
+    run_procedural(borrowed, process, journal)
+    files = [tmp_path / name / "model" / "autoencoder.safetensors" for name in ("run", "other")]
+    assert files[0].read_bytes() == files[1].read_bytes()
