@@ -33,6 +33,6 @@ FLOWING = dataclasses.replace(
 SHORT = dataclasses.replace(FLOWING, context_latents=8, chunk_latents=8)
 
 NOTHING_SHOWN = Forecast(
-    torch.zeros(2, 3, 4, 2, 3), torch.zeros(2, 3, 5, 3), torch.zeros(2, 3, 4, 5),
+    torch.zeros(2, 3, 4, 2, 3), torch.zeros(2, 3, 4, 3), torch.zeros(2, 3, 5, 3),
     torch.ones(2, 4, 2, 3), pixels=1024,
 )  # fmt: skip

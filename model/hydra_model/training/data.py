@@ -187,7 +187,8 @@ def procedural_batch(
     near = nearness(depth[:, own], config.video.fov_x, stride)
     pixels = stride**2 * TEMPORAL_STRIDE
     seen = (on_device(layout.context_latent_frames(), device).double() + 1) / config.video.fps
-    known = Forecast(shown, *places(worlds, moments, inverse, seen), near, pixels)
+    stands, later = (places(worlds, t, inverse) for t in (seen, moments))
+    known = Forecast(shown, stands, later, near, pixels)
     context_camera, target_camera = camera.split(
         [layout.context_latents, layout.target_latents], dim=1
     )

@@ -26,6 +26,8 @@ _NUMBERS = 3  # cosine and sine of the bearing, logarithm of the distance
 _NEAREST = 0.5  # metres; nearer ones count as so near
 _LEAST_PIXELS = 8.0  # of one subject in a token, over its video frames
 _FARTHEST = 200.0  # metres; what is farther, as the sky, counts as so far
+_FINE = 0.02  # of a bearing's sine; smaller errors count by their squares
+_LEVEL = 0.2  # steeper rays are taken as so steep
 _STILL = 0.005  # of the distance; a smaller displacement hardly counts
 _LEAST_SHARE = 1 / 32  # of a token's pixels, for its flow to be the subject's
 
@@ -40,19 +42,17 @@ def forecast_times(config: ModelConfig) -> list[float]:
 class Forecast(NamedTuple):
     """What context tokens are to tell.
 
-    ``shown [B, S, Tc, h, w]`` are the pixels of each subject in a token, ``places [B, S, K, 3]``
-    say where it will be at ``forecast_times``, seen from the first target camera: cosine and sine
-    of the bearing from its optical axis, towards its x, and the logarithm of the metres to it.
-    ``lifts [B, S, Tc, K]`` are the metres by which it will then stand lower in that camera's frame
-    than at the time of the token (a camera that looks down sees who walks away rise).
+    ``shown [B, S, Tc, h, w]`` are the pixels of each subject in a token. It stands at ``stands
+    [B, S, Tc, 3]`` at the time of the token and will at ``places [B, S, K, 3]`` at
+    ``forecast_times``: metres in the first target camera's frame, the middle of its feet.
     ``near [B, Tc, h, w]`` is the mean inverse distance of what a token shows in its last video
     frame, 1/m, and ``pixels`` how many a token has, over its video frames. ``positions`` says the
     same of single latent positions.
     """
 
     shown: Tensor
+    stands: Tensor
     places: Tensor
-    lifts: Tensor
     near: Tensor
     pixels: int
     positions: Forecast | None = None
@@ -65,7 +65,7 @@ class Forecast(NamedTuple):
 
         shown, near = cells(self.shown).sum((-3, -1)), cells(self.near).mean((-3, -1))
         pixels = self.pixels * rows * columns
-        return Forecast(shown, self.places, self.lifts, near, pixels, self)
+        return Forecast(shown, self.stands, self.places, near, pixels, self)
 
 
 def count_pixels(ids: Tensor, subjects: int, cell: int) -> Tensor:
@@ -118,28 +118,25 @@ def over_latent_frames(counts: Tensor, layout: Layout) -> Tensor:
     return torch.cat(clips, dim=2)
 
 
-def places(
-    worlds: Worlds, times: Tensor, to_camera: Tensor, seen: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return ``Forecast.places`` at ``times [K]`` and ``lifts`` since ``seen [Tc]``.
+def places(worlds: Worlds, times: Tensor, to_camera: Tensor) -> Tensor:
+    """Return where subjects stand at ``times [K]``, seconds of the worlds: ``[B, S, K, 3]``.
 
-    Times are seconds of the worlds; ``to_camera [B, 4, 4]`` is the inverse of the first target
-    camera's pose.
+    Metres in the frame of the camera whose pose ``to_camera [B, 4, 4]`` is the inverse of.
     """
-    x, y, z = _on_ground(worlds, times, to_camera)
-    distance = torch.hypot(x, z).clamp(min=_NEAREST)
-    _, before, _ = _on_ground(worlds, seen, to_camera)
-    told = torch.stack((z / distance, x / distance, distance.log()), -1)
-    return told.float(), (y[:, :, None] - before[..., None]).float()
-
-
-def _on_ground(worlds: Worlds, times: Tensor, to_camera: Tensor) -> tuple[Tensor, ...]:
-    """Return x, y and z ``[B, S, K]`` of where subjects stand, in a camera's frame."""
     ground = worlds.scenes.motion.position(times).transpose(1, 2)  # [B, S, K, 2]
-    return tuple(
-        (to_camera[:, None, None, row, :2] * ground).sum(-1) + to_camera[:, None, None, row, 3]
-        for row in range(3)
-    )
+    turned = torch.einsum("bij,bskj->bski", to_camera[:, :3, :2], ground.to(to_camera.dtype))
+    return (turned + to_camera[:, None, None, :3, 3]).float()
+
+
+def bearings(points: Tensor) -> Tensor:
+    """Points ``[..., 3]`` of a camera's frame as it sees them, ``[..., 4]``.
+
+    Cosine and sine of the bearing from its optical axis, towards its x, logarithm of the metres
+    along the ground, and how far down, in shares of these.
+    """
+    x, y, z = points.unbind(-1)
+    distance = torch.hypot(x, z).clamp(min=_NEAREST)
+    return torch.stack((z / distance, x / distance, distance.log(), y / distance), -1)
 
 
 class Forecaster(nn.Module):
@@ -166,7 +163,7 @@ class Forecaster(nn.Module):
         most, subject = forecast.shown.max(dim=1)
         weight = (most >= _LEAST_PIXELS).float()[..., None, None]
         rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1, 1)
-        wanted = forecast.places[rows, subject]
+        wanted = bearings(forecast.places)[..., :_NUMBERS][rows, subject]
         errors = [
             (F.smooth_l1_loss(told, wanted, beta=0.05, reduction="none") * weight).sum()
             for told in self(features)
@@ -178,23 +175,17 @@ class Forecaster(nn.Module):
 def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
     """Return the mean errors of a flow, over tokens that show a subject and over the others.
 
-    A subject's token has to tell where it will be at ``forecast_times``, any other how far away
-    what it shows is, and that it stays there. ``camera [B, Tc, N, channels]`` are the tokens'
+    A subject's token has to tell where it will have gone by ``forecast_times``, any other how far
+    away what it shows is, and that it stays there. ``camera [B, Tc, N, channels]`` are the tokens'
     rays.
     """
     most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
     moving = (most >= _LEAST_SHARE * forecast.pixels).float()
     still = (most == 0).float()
-    x, _, z = flow.points(camera).unbind(-1)
-    distance = torch.hypot(x, z).clamp(min=_NEAREST)
-    lift = flow.log_distance[..., None].exp() * flow.displacement[..., 1]
-    told = torch.stack((z / distance, x / distance, distance.log(), lift / distance), -1)
-    rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
-    frames = torch.arange(subject.shape[1], device=subject.device).view(1, -1, 1)
-    wanted = forecast.places[rows, subject]
-    lifts = forecast.lifts[rows, subject, frames] / wanted[..., 2].exp()
-    wanted = torch.cat((wanted, lifts[..., None]), -1)
-    error = F.smooth_l1_loss(told, wanted, beta=0.05, reduction="none").mean((-2, -1))
+    wanted = bearings(_carried(camera.float(), subject, forecast))
+    error = F.smooth_l1_loss(
+        bearings(flow.points(camera)), wanted, beta=_FINE, reduction="none"
+    ).mean((-2, -1))
     far = -forecast.near.flatten(-2).clamp(min=1 / _FARTHEST).log()
     there = F.smooth_l1_loss(flow.log_distance, far, beta=0.05, reduction="none")
     # Nearly the absolute value, whose best guess is 0 unless more likely than not it moves.
@@ -202,3 +193,19 @@ def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
     return (error * moving).sum() / moving.sum().clamp(min=1) + (
         (there + stays) * still
     ).sum() / still.sum().clamp(min=1)
+
+
+def _carried(camera: Tensor, subject: Tensor, forecast: Forecast) -> Tensor:
+    """Return where what tokens show of ``subject [B, Tc, N]`` will be, ``[B, Tc, N, K, 3]``.
+
+    Each token's part of a subject lies on the token's own ray, as far away as the subject stands,
+    and goes as the subject goes: what is left of its middle stays left of it.
+    """
+    rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
+    frames = torch.arange(subject.shape[1], device=subject.device).view(1, -1, 1)
+    stands = forecast.stands[rows, subject, frames]
+    ray, origin = camera[..., :3], camera[..., 3:6]
+    away = torch.linalg.vector_norm((stands - origin)[..., ::2], dim=-1).clamp(min=_NEAREST)
+    level = torch.linalg.vector_norm(ray[..., ::2], dim=-1).clamp(min=_LEVEL)
+    part = origin + (away / level)[..., None] * ray
+    return (part - stands)[..., None, :] + forecast.places[rows, subject]

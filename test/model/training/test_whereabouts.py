@@ -16,6 +16,7 @@ from hydra_model.training.layouts import with_gaps
 from hydra_model.training.whereabouts import (
     Forecast,
     Forecaster,
+    bearings,
     come_back,
     count_pixels,
     flow_loss,
@@ -79,7 +80,8 @@ def test_subjects_are_where_their_places_say() -> None:
     worlds = sample_worlds(range(12), style="rich")
     times = torch.tensor(forecast_times(DEFAULT), dtype=torch.float64) + 1 / FPS
     start = worlds.trajectories.poses(times[:1])[:, 0].double()
-    told, lifts = places(worlds, times, torch.linalg.inv(start), times[:1])
+    told = places(worlds, times, torch.linalg.inv(start))
+    seen_so = bearings(told)
     # The camera stays where it stood at first: what is in its view is at the place told of.
     width, fov = 160, math.radians(70)
     focal = width / 2 / math.tan(fov / 2)
@@ -90,7 +92,7 @@ def test_subjects_are_where_their_places_say() -> None:
     )
     for world, subject, k in (ids.new_ones(12, MAX_SUBJECTS, len(times))).nonzero().tolist():
         rows, columns = (ids[world, k] == subject + 1).nonzero().double().unbind(1)
-        cosine, sine, log_distance = told[world, subject, k].double()
+        cosine, sine, log_distance, _ = seen_so[world, subject, k].double()
         # Not where the edge of the picture or a wall hides a part of it.
         if len(columns) < 60 or columns.min() == 0 or columns.max() == width - 1:
             continue
@@ -102,14 +104,14 @@ def test_subjects_are_where_their_places_say() -> None:
             depth = float(cosine * log_distance.exp())
             lowest = (float(rows.max()) + 0.5 - 48) / focal * depth
             feet.setdefault((world, subject), []).append(
-                (lowest, float(lifts[world, subject, 0, k]), 2 * depth / focal)
+                (lowest, float(told[world, subject, k, 1]), 2 * depth / focal)
             )
     assert checked > 10
-    # Feet lie as much lower or higher in the camera's frame as the lifts say, to two pixels.
+    # Feet lie as much lower or higher in the camera's frame as is told, to two pixels.
     compared = [(seen[0], later) for seen in feet.values() for later in seen[1:]]
     assert len(compared) > 5
-    for (low, lift, unsure), (later_low, later_lift, later_unsure) in compared:
-        assert abs((later_low - low) - (later_lift - lift)) < unsure + later_unsure
+    for (low, down, unsure), (later_low, later_down, later_unsure) in compared:
+        assert abs((later_low - low) - (later_down - down)) < unsure + later_unsure
 
 
 def test_forecasts_are_learned_and_asked_of_tokens_that_show_a_subject() -> None:
@@ -139,11 +141,12 @@ def test_forecasts_are_learned_and_asked_of_tokens_that_show_a_subject() -> None
 
 
 def some_forecast(shown: Tensor) -> Forecast:
-    """Places and lifts are drawn, everything is 10 m away."""
-    bearing, distance = torch.randn(2, 3, KNOTS), torch.rand(2, 3, KNOTS)
-    places = torch.stack((bearing.cos(), bearing.sin(), distance), -1)
-    lifts = torch.randn(2, 3, shown.shape[2], KNOTS)
-    return Forecast(shown, places, lifts, torch.full((2, *shown.shape[2:]), 0.1), pixels=1024)
+    """Where subjects stand and will stand is drawn, everything is 10 m away."""
+    stands, places = (
+        5 * torch.randn(2, 3, count, 3) + torch.tensor([0.0, 1.0, 12.0])
+        for count in (shown.shape[2], KNOTS)
+    )
+    return Forecast(shown, stands, places, torch.full((2, *shown.shape[2:]), 0.1), pixels=1024)
 
 
 def test_the_true_flow_has_no_loss_and_every_other_has() -> None:
@@ -154,12 +157,16 @@ def test_the_true_flow_has_no_loss_and_every_other_has() -> None:
     known = some_forecast(shown)
     camera = torch.randn(2, 4, 6, camera_channels("sweep"))
     camera[..., :3] = torch.nn.functional.normalize(camera[..., :3], dim=-1)
+    camera[..., 1] *= 0.1  # no ray is steep
     flow = Flow(torch.full((2, 4, 6), math.log(10.0)), torch.zeros(2, 4, 6, KNOTS, 3))
-    cosine, sine, distance = known.places[:, 1, None, None].unbind(-1)
-    there = torch.stack((sine * distance.exp(), sine, cosine * distance.exp()), -1)
-    gone = (there - camera[:, :2, :, None, 3:6]) / 10 - camera[:, :2, :, None, :3]
-    flow.displacement[:, :2] = gone
-    flow.displacement[:, :2, ..., 1] = known.lifts[:, 1, :2, None] / 10
+    # Of the subject every token shows a part, on the token's ray: as far as the subject, and as
+    # far to its side as it goes on being.
+    ray, origin = camera[:, :2, :, :3], camera[:, :2, :, 3:6]
+    stands = known.stands[:, 1, :2, None]
+    metres = (stands - origin)[..., ::2].norm(dim=-1) / ray[..., ::2].norm(dim=-1)
+    gone = known.places[:, 1, None, None] - stands[..., None, :]
+    flow.log_distance[:, :2] = metres.log()
+    flow.displacement[:, :2] = gone / metres[..., None, None]
     assert flow_loss(flow, camera, known) < 1e-5
     flow.displacement[:, 2] += 1  # asked of nobody
     assert flow_loss(flow, camera, known) < 1e-5
@@ -171,6 +178,26 @@ def test_the_true_flow_has_no_loss_and_every_other_has() -> None:
         part += 0.1
         assert flow_loss(flow, camera, known) > 1e-3
         part.copy_(before)
+
+
+def test_what_is_seen_left_of_a_subjects_middle_stays_left_of_it() -> None:
+    """A subject ten metres ahead goes five to the right and ten away, seen by two tokens."""
+    shown = torch.full((1, 1, 1, 1, 2), 40.0)
+    stands = torch.tensor([0.0, 1.2, 10]).view(1, 1, 1, 3)
+    gone = torch.tensor([5.0, 0, 10]) * torch.linspace(0, 1, KNOTS)[:, None]
+    known = Forecast(shown, stands, stands[:, :, 0, None] + gone, torch.ones(1, 1, 1, 2), 1024)
+    camera = torch.zeros(1, 1, 2, camera_channels("sweep"))
+    sides = torch.tensor([-0.4, 0.3])
+    camera[..., :3] = torch.stack((sides / 10, torch.zeros(2), torch.ones(2)), -1)
+    seen = 10 * torch.hypot(sides / 10, torch.ones(2)).reciprocal()  # its distance, along the axis
+    there = torch.stack((sides / 10 * seen, torch.zeros(2), seen), -1)
+    flow = Flow(seen.log().view(1, 1, 2), (gone / seen[:, None, None]).view(1, 1, 2, KNOTS, 3))
+    torch.testing.assert_close(flow.points(camera)[0, 0, :, -1], there + gone[-1])
+    assert flow_loss(flow, camera, known) < 1e-6
+    # In its middle, where it stands, both would be in the wrong place.
+    middle = (stands[0, 0, 0] + gone - there[:, None]) / seen[:, None, None]
+    middle[..., 1] = 0
+    assert flow_loss(flow._replace(displacement=middle[None, None]), camera, known) > 1e-3
 
 
 def test_nearness_is_that_of_a_wall_ahead() -> None:
