@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hydra_model.cameras import check_poses
+
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
@@ -200,7 +202,7 @@ class StateStore:
                 time=float(facts["time"]),
                 memory_frames=int(facts["memory_frames"]),
                 memory_bytes=int(facts["memory_bytes"]),
-                pose=np.array(facts["pose"], dtype=np.float64).reshape(4, 4),
+                pose=check_poses([facts["pose"]], "pose")[0],
                 model=str(facts["model"]),
                 world=str(facts["about"]["world"]),
                 saved_at=int(facts["about"]["saved_at"]),

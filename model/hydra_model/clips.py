@@ -20,6 +20,8 @@ def check_clip(
     """
     video, stride = config.video, config.autoencoder.temporal_stride
     size = (video.height, video.width, 3)
+    if not isinstance(frames, np.ndarray):
+        raise ValueError(f"{name} frames are a {type(frames).__name__}; accepted: a numpy array")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != size:
         raise ValueError(
             f"{name} frames are {frames.dtype} {frames.shape}; accepted: uint8 "

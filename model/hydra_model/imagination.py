@@ -229,6 +229,7 @@ class Imagination:
             with self._timed("sampling"):
                 latents = next(steps)
             yield "sampling"
+        world.check_finite(latents)
         decoded: list[list[Frames]] = [[] for _ in batch]
         # On a CPU a batch only falls out of the caches; a GPU decodes it at once.
         together = len(batch) if world.device.type == "cuda" else 1

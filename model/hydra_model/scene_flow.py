@@ -26,6 +26,8 @@ from hydra_model.rope import RayRates, Rotation, looks_of
 
 KNOTS = 5  # moments of the target for which a displacement is told; between them it is linear
 _TYPICAL = 2.7  # logarithm of metres, at which distances begin
+# Logarithms of metres: far from all that training showed, what is told could overflow.
+_NEAREST, _FARTHEST = -3.0, 7.0
 
 
 class Flow(NamedTuple):
@@ -99,7 +101,7 @@ class SceneFlow(nn.Module):
 
 
 def _flow(told: Tensor) -> Flow:
-    distance = told[..., 0] + _TYPICAL
+    distance = (told[..., 0] + _TYPICAL).clamp(_NEAREST, _FARTHEST)
     return Flow(distance, told[..., 1:].unflatten(-1, (KNOTS, 3)))
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -47,3 +49,11 @@ def check_fov_x(fov_x: float) -> float:
     if not 0.0 < fov_x < np.pi:
         raise ValueError(f"fov_x is {fov_x}; accepted: radians between 0 and pi")
     return float(fov_x)
+
+
+def check_seed(seed: SupportsIndex) -> int:
+    """Return a seed as a whole number, or raise ``ValueError``."""
+    try:
+        return operator.index(seed)
+    except TypeError as error:
+        raise ValueError(f"seed is {seed!r}; accepted: a whole number") from error

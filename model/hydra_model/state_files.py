@@ -19,13 +19,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from hydra_model.conditioning import latent_shape
 from hydra_model.config import ModelConfig
 from hydra_model.latent_store import LatentStore
 from hydra_model.memory import Latents, MemoryBank, Segment
 from hydra_model.state import State
 from hydra_model.state_parts import (
     ModelMismatch,
+    check_latents,
     check_model,
     segment_from_tensors,
     segments_to_tensors,
@@ -64,9 +64,7 @@ def load_state(
         raise StateError(f"{folder} is {error}") from error
 
     def kept(latents: Latents) -> None:
-        expected = latent_shape(config, latents.shape[1])
-        if latents.shape != expected:
-            raise ValueError(f"latents are {latents.shape}; this model's are {expected}")
+        check_latents(latents, config)
         store.keep(latents)
         store.fit()
 
@@ -100,12 +98,14 @@ def write_state(folder: Path, memory: MemoryBank, facts: dict[str, Any]) -> None
         _sync(partial)
         os.replace(partial, folder / FACTS)
         _sync(folder)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         _remove(folder, lambda name: tag in name)
         if not existed:
             with suppress(OSError):
                 folder.rmdir()
-        raise StateError(f"cannot write a state to {folder}: {error}") from error
+        if isinstance(error, (OSError, SafetensorError, TypeError, ValueError)):
+            raise StateError(f"cannot write a state to {folder}: {error}") from error
+        raise
     _remove(folder, lambda name: name not in files)
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hydra_model.cameras import check_poses
+from hydra_model.conditioning import latent_shape
+from hydra_model.config import ModelConfig
 from hydra_model.memory import Latents, MemoryBank, Segment
 from hydra_model.moving import Sightings
-from hydra_model.state import State
+from hydra_model.state import State, check_fov_x
 
 
 class ModelMismatch(ValueError):
@@ -34,10 +37,16 @@ def state_from_facts(facts: Mapping[str, Any], memory: MemoryBank) -> State:
 
     Raises ``KeyError``, ``TypeError`` or ``ValueError`` where the facts are none of a state.
     """
+    time = float(facts["time"])
+    if not memory.segments:
+        raise ValueError("its memory is empty")
+    last = float(memory.segments[-1].times[-1])
+    if not (np.isfinite(time) and time >= last - 1e-6):
+        raise ValueError(f"its time is {time} s; accepted: from the last in memory, {last} s, on")
     return State(
-        memory=memory, pose=np.array(facts["pose"], dtype=np.float64).reshape(4, 4),
-        time=float(facts["time"]), seed=int(facts["seed"]), chunks=int(facts["chunks"]),
-        prompt=str(facts["prompt"]), fov_x=float(facts["fov_x"]),
+        memory=memory, pose=check_poses([facts["pose"]], "pose")[0],
+        time=time, seed=int(facts["seed"]), chunks=int(facts["chunks"]),
+        prompt=str(facts["prompt"]), fov_x=check_fov_x(float(facts["fov_x"])),
     )  # fmt: skip
 
 
@@ -52,20 +61,27 @@ def check_model(facts: Mapping[str, Any], model: str, weights: str) -> None:
         )
 
 
+def check_latents(latents: Latents, config: ModelConfig) -> None:
+    """Refuse, with ``ValueError``, latents of another shape than the model's."""
+    expected = latent_shape(config, latents.shape[1])
+    if latents.shape != expected:
+        raise ValueError(f"latents are {latents.shape}; this model's are {expected}")
+
+
 def segments_to_tensors(first: int, segments: Sequence[Segment]) -> dict[str, Tensor]:
     """Return the tensors of neighbouring segments, the first of them numbered ``first``."""
     tensors: dict[str, Tensor] = {}
     for number, segment in enumerate(segments, start=first):
-        # Copies: the format refuses views, which latents may be.
+        # Copies, row by row: the format refuses views and any other order, which both may be.
         latents = segment.latents.read().cpu().clone(memory_format=torch.contiguous_format)
-        parts = {
-            "latents": latents,
-            "poses": torch.from_numpy(np.array(segment.poses)),
-            "times": torch.from_numpy(np.array(segment.times)),
-            "thumbnails": torch.from_numpy(np.array(segment.thumbnails)),
-            "sightings.frame": torch.from_numpy(segment.sightings.frame),
-            "sightings.direction": torch.from_numpy(segment.sightings.direction),
-            "sightings.colour": torch.from_numpy(segment.sightings.colour),
+        arrays = {
+            "poses": segment.poses, "times": segment.times, "thumbnails": segment.thumbnails,
+            "sightings.frame": segment.sightings.frame,
+            "sightings.direction": segment.sightings.direction,
+            "sightings.colour": segment.sightings.colour,
+        }  # fmt: skip
+        parts = {"latents": latents} | {
+            name: torch.from_numpy(np.array(own, order="C")) for name, own in arrays.items()
         }
         tensors.update({f"{number:06d}.{name}": value for name, value in parts.items()})
     return tensors

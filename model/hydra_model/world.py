@@ -32,8 +32,9 @@ from hydra_model.sampler import sample
 from hydra_model.sampler_presets import EXACT
 from hydra_model.sampler_presets import sampler_preset as choose_sampler
 from hydra_model.selection import Selection
-from hydra_model.state import State, check_fov_x
+from hydra_model.state import State, check_fov_x, check_seed
 from hydra_model.state_files import load_state, save_state
+from hydra_model.state_parts import check_latents
 from hydra_model.timings import Clock
 from hydra_model.tiny_decoder import VideoDecoder
 from hydra_model.transformer import Transformer
@@ -84,7 +85,7 @@ class World(WorldModel):
             config, autoencoder, transformer,
             embed_prompt=embed_prompt, sampler=sampler, memory=memory, decoder=decoder,
         )  # fmt: skip
-        self._seed = seed
+        self._seed = check_seed(seed)
         self._state: State | None = None
 
     @classmethod
@@ -191,11 +192,12 @@ class World(WorldModel):
             )
         times = np.arange(1 - len(frames), 1) / self.config.video.fps
         fov_x = self.config.video.fov_x if fov_x is None else check_fov_x(fov_x)
+        seed = self._seed if seed is None else check_seed(seed)
         self.embedding(prompt)
         segment = self.encode(frames, poses, times)
         self._state = State(
             memory=MemoryBank((MemoryBank().watched(segment, fov_x),)),
-            pose=poses[-1], time=0.0, seed=self._seed if seed is None else seed, chunks=0,
+            pose=poses[-1], time=0.0, seed=seed, chunks=0,
             prompt=prompt, fov_x=fov_x,
         )  # fmt: skip
 
@@ -260,6 +262,7 @@ class World(WorldModel):
             self.transformer, noise, conditioning, self.sampler,
             negative=negative, before_step=check, selections=chosen,
         )  # fmt: skip
+        self.check_finite(latents)
         clock.lap("sampling")
         if on_retrieval is not None and chosen is not None:
             stride = self.config.transformer.memory_stride[0]
@@ -292,7 +295,14 @@ class World(WorldModel):
         return self._state
 
     def restore(self, state: State) -> None:
-        """Go back to a state that ``state`` returned."""
+        """Go back to a state that ``state`` returned, of this world or another of its model.
+
+        Raises ``ValueError`` for a state of a model with other latents.
+        """
+        if not isinstance(state, State):
+            raise ValueError(f"a {type(state).__name__} is no state; accepted: what state() gave")
+        for segment in state.memory.segments:
+            check_latents(segment.latents, self.config)
         self.embedding(state.prompt)
         self._state = state
 

@@ -150,3 +150,28 @@ def test_a_state_is_not_written_where_a_file_is(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot write a state to"):
         write_state(tmp_path / "file", bank(1), {})
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_memory_in_any_order_of_its_numbers_is_written(tmp_path: Path) -> None:
+    """A camera file's poses, for one, lie column by column."""
+    turned = np.asfortranarray(np.arange(64.0).reshape(4, 4, 4))
+    memory = MemoryBank().add(
+        Segment(
+            Latents(torch.randn(2, 4, 3, 5)), turned[::-1], np.arange(8.0)[::2], "observed",
+            np.asfortranarray(np.arange(72, dtype=np.uint8).reshape(4, 2, 3, 3)),
+            Sightings(np.array([1, 2, 3])[::-2], np.ones((3, 2)).T, np.ones((3, 2)).T),
+        )
+    )  # fmt: skip
+    write_state(tmp_path / "state", memory, {})
+    assert_equal(read_state(tmp_path / "state")[0], memory)
+
+
+def test_facts_that_cannot_be_written_leave_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"cannot write a state.*not JSON serializable"):
+        write_state(tmp_path / "new", bank(), {"about": object()})
+    assert not (tmp_path / "new").exists()
+    write_state(tmp_path / "old", bank(), {"answer": 1})
+    before = sorted(path.name for path in (tmp_path / "old").iterdir())
+    with pytest.raises(StateError):
+        write_state(tmp_path / "old", bank(2), {"about": object()})
+    assert sorted(path.name for path in (tmp_path / "old").iterdir()) == before

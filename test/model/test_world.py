@@ -2,6 +2,7 @@
 """The simulator without ROS, on a miniature model with random weights."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -302,6 +303,7 @@ def test_wrong_poses_are_refused_and_change_nothing(world: World, poses, message
         (17, lambda f, p: (f[:, :16], p), r"accepted: uint8 \[T, 32, 48, 3\]"),
         (17, lambda f, p: (f.astype(np.float32), p), "float32"),
         (17, lambda f, p: (f, p[:5]), "17 frames but 5 poses"),
+        (17, lambda f, p: (list(f), p), "frames are a list; accepted: a numpy array"),
     ],
 )
 def test_a_wrong_context_is_refused_and_the_world_goes_on(
@@ -332,6 +334,80 @@ def test_states_that_cannot_be_used_are_refused(world: World, folder: Path, tmp_
     with pytest.raises(ValueError, match="of other weights of model 'miniature'"):
         retrained.load_state(tmp_path / "state")
     assert world.state() is before
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "message"),
+    [
+        ("time", float("nan"), "time is nan s"),
+        ("time", -5.0, "time is -5.0 s; accepted: from the last in memory, 0.0 s, on"),
+        ("pose", (math.nan * np.eye(4)).tolist(), "pose.*not finite"),
+        ("fov_x", 9.0, "fov_x is 9.0; accepted: radians"),
+        ("files", {}, "0 of 1 segments"),
+    ],
+)
+def test_facts_that_make_no_world_are_refused(
+    world: World, tmp_path: Path, fact: str, value, message: str
+) -> None:
+    before = world.state()
+    world.save(tmp_path / "state")
+    facts = json.loads((tmp_path / "state" / "state.json").read_text())
+    (tmp_path / "state" / "state.json").write_text(json.dumps({**facts, fact: value}))
+    with pytest.raises(ValueError, match=message):
+        world.load_state(tmp_path / "state")
+    assert world.state() is before
+
+
+def test_only_states_of_such_a_model_are_restored(world: World, tmp_path: Path) -> None:
+    autoencoder = dataclasses.replace(
+        CONFIG.autoencoder, latent_channels=4, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4
+    )
+    transformer = dataclasses.replace(CONFIG.transformer, latent_channels=4)
+    config = dataclasses.replace(CONFIG, autoencoder=autoencoder, transformer=transformer)
+    other = World.load(write(tmp_path, config), device="cpu")
+    other.reset(*clip(17))
+    before = world.state()
+    for state, message in ((other.state(), r"latents are \(4, .*this model's are \(12"),
+                           (None, "NoneType is no state")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            world.restore(state)  # type: ignore[arg-type]
+        assert world.state() is before
+
+
+def test_a_prediction_that_is_not_finite_is_not_kept(folder: Path) -> None:
+    world = World.load(folder, device="cpu", dtype="float32")
+    world.reset(*clip(17))
+    before = world.state()
+    weight = world.transformer.head.linear.weight
+    weight.mul_(torch.inf)
+    with pytest.raises(ValueError, match="prediction is not finite, so nothing of it is kept"):
+        world.step(drive(5))
+    assert world.state() is before
+
+
+def test_far_from_all_that_is_known_there_are_pictures_still() -> None:
+    world = World.load(weights_folder(), device="cpu")
+    video = world.config.video
+    world.reset(np.full((17, video.height, video.width, 3), 128, np.uint8), drive(17))
+    here = world.state()
+    away = np.tile(here.pose, (5, 1, 1))
+    away[:, 2, 3] += 10_000
+    world.step(away)
+    assert torch.isfinite(world.state().memory.segments[-1].latents.read()).all()
+    world.restore(here)
+    away[:, 2, 3] = 1e300
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ValueError, match="finite"):
+        world.step(away)
+    assert world.state() is here
+
+
+def test_seeds_are_whole_numbers(folder: Path, world: World, tmp_path: Path) -> None:
+    for seed in ("a", 1.5):
+        with pytest.raises(ValueError, match=r"seed is .*; accepted: a whole number"):
+            world.reset(*clip(17), seed=seed)  # type: ignore[arg-type]
+    world.reset(*clip(17), seed=np.int64(5))  # type: ignore[arg-type]
+    world.save(tmp_path / "state")
+    assert world.read_state(tmp_path / "state").seed == 5
 
 
 def test_a_state_of_before_is_written_and_read_beside_the_live_one(
