@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from hydra_model.typed_values import build, check_above
+
 Camera = Literal["matrix", "rays", "sweep"]
 Solver = Literal["euler", "dpm++", "unipc"]
 SOLVER_NAMES = get_args(Solver)
@@ -26,6 +28,11 @@ class VideoConfig:
     width: int = 832
     fps: float = 15.0
     fov_x_degrees: float = 90.0
+
+    def __post_init__(self) -> None:
+        check_above(self, 0, "height", "width", "fps", "fov_x_degrees")
+        if self.fov_x_degrees >= 180:
+            raise ValueError(f"fov_x_degrees is {self.fov_x_degrees}; accepted: below 180")
 
     @property
     def fov_x(self) -> float:
@@ -61,6 +68,18 @@ class AutoencoderConfig:
     latents_mean: tuple[float, ...] = WAN_LATENTS_MEAN
     latents_std: tuple[float, ...] = WAN_LATENTS_STD
 
+    def __post_init__(self) -> None:
+        check_above(
+            self, 0, "latent_channels", "base_dim", "dim_mult", "num_res_blocks", "patch_size",
+            "latents_std",
+        )  # fmt: skip
+        for name in ("latents_mean", "latents_std"):
+            count = len(getattr(self, name))
+            if count != self.latent_channels:
+                raise ValueError(
+                    f"{name} has {count} values; accepted: latent_channels, {self.latent_channels}"
+                )
+
     @property
     def spatial_stride(self) -> int:
         """Pixels per latent position along one image axis."""
@@ -85,6 +104,9 @@ class DetailConfig:
     ffn_dim: int = 768
     num_blocks: int = 3
     top_k: int = 6
+
+    def __post_init__(self) -> None:
+        check_above(self, 0, "dim", "num_heads", "ffn_dim", "num_blocks", "top_k")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +179,11 @@ class TransformerConfig:
     scene_flow: SceneFlowConfig | None = None
 
     def __post_init__(self) -> None:
+        check_above(
+            self, 0, "dim", "num_heads", "ffn_dim", "num_blocks", "freq_dim", "latent_channels",
+            "patch_size", "memory_stride", "tokenizer_groups", "window", "top_k",
+        )  # fmt: skip
+        check_above(self, 1, "rope_theta")
         if self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} is not a multiple of num_heads {self.num_heads}")
         if self.head_dim % 2:
@@ -278,6 +305,7 @@ class ModelConfig:
     world_style: WorldStyle = "plain"
 
     def __post_init__(self) -> None:
+        check_above(self, 0, "context_latents", "chunk_latents")
         if self.world_style not in get_args(WorldStyle):
             accepted = ", ".join(get_args(WorldStyle))
             raise ValueError(f"world_style is {self.world_style!r}; accepted: {accepted}")
@@ -293,8 +321,8 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Build from plain dicts as ``to_dict`` writes them; an unknown key is an error."""
-        return _build(cls, values, "config")
+        """Build from plain dicts as ``to_dict`` writes them; an unknown field is an error."""
+        return build(cls, values)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
@@ -319,39 +347,6 @@ class ModelConfig:
     def context_frames(self) -> int:
         """Video frames of one full context clip."""
         return 1 + self.autoencoder.temporal_stride * (self.context_latents - 1)
-
-
-_NESTED = {
-    "video": VideoConfig,
-    "autoencoder": AutoencoderConfig,
-    "transformer": TransformerConfig,
-    "detail": DetailConfig,
-    "scene_flow": SceneFlowConfig,
-    "text": TextConfig,
-    "sampler": SamplerConfig,
-}
-
-
-def _build(cls: Any, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} must be a mapping, got {type(values).__name__}")
-    names = {f.name for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - names)
-    if unknown:
-        raise ValueError(
-            f"{where}: unknown key {unknown[0]!r}; accepted: {', '.join(sorted(names))}"
-        )
-    built: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in _NESTED and value is not None:
-            value = _build(_NESTED[key], value, f"{where}.{key}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[key] = value
-    try:
-        return cls(**built)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
 
 
 # The small model that ships with the package: it runs on a CPU and knows the procedural world.

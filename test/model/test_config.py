@@ -25,6 +25,30 @@ def test_it_carries_the_parts_of_a_transformer(part: str, unknown: str, accepted
     del values["transformer"][part]  # of models from before there was one
     assert getattr(ModelConfig.from_dict(values).transformer, part) is None
     values["transformer"][part] = {unknown: 3}
-    message = f"{part}: unknown key '{unknown}'; accepted: {accepted}"
+    message = f"{part}: unknown field '{unknown}'; accepted: {accepted}"
+    with pytest.raises(ValueError, match=message):
+        ModelConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"transformer": None}, "config.transformer is empty; accepted: a mapping"),
+        ({"transformer": {"num_heads": 0}}, "config.transformer: num_heads is 0; accepted: above"),
+        ({"transformer": {"dim": "48"}}, "config.transformer.dim is '48'; accepted: a whole numb"),
+        ({"transformer": {"patch_size": [1, 2]}}, r"patch_size is \[1, 2\]; accepted: a list of 3"),
+        ({"transformer": {"relevance": "foo"}}, "relevance is 'foo'; accepted: pooled or position"),
+        ({"transformer": {"detail": {"top_k": -1}}}, "detail: top_k is -1; accepted: above 0"),
+        ({"video": {"fps": 0}}, "config.video: fps is 0.0; accepted: above 0"),
+        ({"video": {"fov_x_degrees": 270}}, "fov_x_degrees is 270.0; accepted: below 180"),
+        ({"sampler": {"steps": 2.5}}, "config.sampler.steps is 2.5; accepted: a whole number"),
+        ({"autoencoder": {"latents_std": [0.0] * 16}}, "latents_std is .*; accepted: above 0"),
+        ({"autoencoder": {"latents_mean": [0.0]}}, "latents_mean has 1 values; accepted: latent_"),
+        ({"chunk_latents": 0}, "config: chunk_latents is 0; accepted: above 0"),
+        ({}, "config: field 'name' is missing"),
+    ],
+)
+def test_what_makes_no_model_is_named(changes, message: str) -> None:
+    values = changes and {"name": "some", **changes}
     with pytest.raises(ValueError, match=message):
         ModelConfig.from_dict(values)
