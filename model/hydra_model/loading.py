@@ -35,12 +35,18 @@ def choose_device(name: str) -> torch.device:
     """Return the device that "auto", "cpu" or "cuda[:n]" stands for, or raise ValueError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    accepted = f"device {name!r}; accepted: auto, cpu, cuda, cuda:0, ..."
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device {name!r}; accepted: auto, cpu, cuda, cuda:0, ...") from error
+        raise ValueError(accepted) from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(accepted)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r}, but PyTorch sees no GPU here; accepted: auto, cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ValueError(f"device {name!r}; accepted: auto, cpu, cuda:0 to cuda:{last}")
     return device
 
 

@@ -434,6 +434,7 @@ def test_a_world_that_was_never_reset_says_so(folder: Path) -> None:
     ("options", "message"),
     [
         ({"device": "abacus"}, "accepted: auto, cpu"),
+        ({"device": "meta"}, "accepted: auto, cpu"),
         ({"dtype": "float8"}, "accepted: auto, float32"),
     ],
 )
