@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from hydra_model.typed_values import build, check_above
+from hydra_model.typed_values import build, check
 
 Camera = Literal["matrix", "rays", "sweep"]
 Solver = Literal["euler", "dpm++", "unipc"]
@@ -30,7 +30,8 @@ class VideoConfig:
     fov_x_degrees: float = 90.0
 
     def __post_init__(self) -> None:
-        check_above(self, 0, "height", "width", "fps", "fov_x_degrees")
+        check(self, "1 or more", "height", "width")
+        check(self, "above 0", "fps", "fov_x_degrees")
         if self.fov_x_degrees >= 180:
             raise ValueError(f"fov_x_degrees is {self.fov_x_degrees}; accepted: below 180")
 
@@ -69,10 +70,11 @@ class AutoencoderConfig:
     latents_std: tuple[float, ...] = WAN_LATENTS_STD
 
     def __post_init__(self) -> None:
-        check_above(
-            self, 0, "latent_channels", "base_dim", "dim_mult", "num_res_blocks", "patch_size",
-            "latents_std",
+        check(
+            self, "1 or more",
+            "latent_channels", "base_dim", "dim_mult", "num_res_blocks", "patch_size",
         )  # fmt: skip
+        check(self, "above 0", "latents_std")
         for name in ("latents_mean", "latents_std"):
             count = len(getattr(self, name))
             if count != self.latent_channels:
@@ -106,7 +108,7 @@ class DetailConfig:
     top_k: int = 6
 
     def __post_init__(self) -> None:
-        check_above(self, 0, "dim", "num_heads", "ffn_dim", "num_blocks", "top_k")
+        check(self, "1 or more", "dim", "num_heads", "ffn_dim", "num_blocks", "top_k")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +181,11 @@ class TransformerConfig:
     scene_flow: SceneFlowConfig | None = None
 
     def __post_init__(self) -> None:
-        check_above(
-            self, 0, "dim", "num_heads", "ffn_dim", "num_blocks", "freq_dim", "latent_channels",
-            "patch_size", "memory_stride", "tokenizer_groups", "window", "top_k",
+        check(
+            self, "1 or more", "dim", "num_heads", "ffn_dim", "num_blocks", "freq_dim",
+            "latent_channels", "patch_size", "memory_stride", "tokenizer_groups", "window", "top_k",
         )  # fmt: skip
-        check_above(self, 1, "rope_theta")
+        check(self, "above 0", "rope_theta")
         if self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} is not a multiple of num_heads {self.num_heads}")
         if self.head_dim % 2:
@@ -305,7 +307,7 @@ class ModelConfig:
     world_style: WorldStyle = "plain"
 
     def __post_init__(self) -> None:
-        check_above(self, 0, "context_latents", "chunk_latents")
+        check(self, "1 or more", "context_latents", "chunk_latents")
         if self.world_style not in get_args(WorldStyle):
             accepted = ", ".join(get_args(WorldStyle))
             raise ValueError(f"world_style is {self.world_style!r}; accepted: {accepted}")

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Built = TypeVar("Built")
@@ -88,10 +88,19 @@ def _kind(value: Any) -> str:
     return "empty" if value is None else f"a {type(value).__name__}"
 
 
-def check_above(own: Any, least: float, *names: str) -> None:
-    """Raise ``ValueError`` where a field of ``own``, or a part of it, is not above ``least``."""
+_RANGES: dict[str, Callable[[float], bool]] = {
+    "1 or more": lambda value: value >= 1,
+    "0 or more": lambda value: 0 <= value < math.inf,
+    "above 0": lambda value: 0 < value < math.inf,
+    "0 to 1": lambda value: 0 <= value <= 1,
+    "0 or more and below 1": lambda value: 0 <= value < 1,
+}
+
+
+def check(settings: object, accepted: str, *names: str) -> None:
+    """Raise ``ValueError`` unless these fields, or all their parts, are in a range (or None)."""
     for name in names:
-        value = getattr(own, name)
+        value = getattr(settings, name)
         parts = value if isinstance(value, tuple) else (value,)
-        if not parts or not all(part > least for part in parts):
-            raise ValueError(f"{name} is {value}; accepted: above {least:g}")
+        if not all(part is None or _RANGES[accepted](part) for part in parts):
+            raise ValueError(f"{name} is {value}; accepted is {accepted}")

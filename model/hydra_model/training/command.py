@@ -114,7 +114,12 @@ def read_settings(options: argparse.Namespace) -> Any:
     if options.output is not None:
         values["output"] = str(options.output)
     settings: Any = build(kind, values, str(path))
-    if kind is FinetuneRun and options.stage == "autoencoder":
+    if kind is ProceduralRun:
+        try:
+            settings.check_lengths(only_autoencoder=options.stage == "autoencoder")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    elif options.stage == "autoencoder":
         raise ValueError(f"{path} fine-tunes a transformer; train autoencoder has no such recipe")
     return settings
 

@@ -30,20 +30,31 @@ from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining, train_few_step
 from hydra_model.training.journal import Journal
 from hydra_model.training.samples import show_world
+from hydra_model.training.settings import check
 from hydra_model.training.state import to_half
 from hydra_model.training.transformer import TransformerTraining, train_transformer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """How long a part of a run is: ``seconds``, or ``steps`` where they are given."""
+    """How long a part of a run is: ``seconds``, or ``steps`` where they are given.
 
-    seconds: float = 0.0
+    With neither it is false, and the part is left out.
+    """
+
+    seconds: float | None = None
     steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check(self, "above 0", "seconds")
+        check(self, "1 or more", "steps")
+
+    def __bool__(self) -> bool:
+        return self.seconds is not None or self.steps is not None
 
     @property
     def clock(self) -> float:
-        return math.inf if self.steps is not None else self.seconds
+        return math.inf if self.seconds is None or self.steps is not None else self.seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +98,22 @@ class ProceduralRun:
             config = ModelConfig.from_name(self.model)
         return dataclasses.replace(config, world_style=self.world_style or config.world_style)
 
+    def check_lengths(self, *, only_autoencoder: bool = False) -> None:
+        """Raise ``ValueError`` where a part that cannot be left out has no length."""
+        needed = ["few_step_length"]
+        if self.teacher is None:
+            needed = [] if self.borrowed_autoencoder else ["autoencoder_length"]
+            needed += [] if only_autoencoder else ["transformer_length"]
+        for name in needed:
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; accepted: seconds above 0, or steps")
+
 
 def run_procedural(
     settings: ProceduralRun, process: Process, journal: Journal, *, only_autoencoder: bool = False
 ) -> None:
     """Do what is left of a run; its folder holds the state of every part."""
+    settings.check_lengths(only_autoencoder=only_autoencoder)
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     torch._dynamo.config.cache_size_limit = 64
@@ -129,8 +151,7 @@ def run_procedural(
     complete = settings.leg_seconds is None and (
         settings.leg_steps is None or (length.steps is not None and steps >= length.steps)
     )
-    few = settings.few_step_length
-    if complete and (few.seconds > 0 or few.steps):
+    if complete and settings.few_step_length:
         _wait(process)  # for the weights that the leading process wrote
         _few_steps(settings, model_folder, process, journal, core)
 
@@ -184,8 +205,6 @@ def _few_steps(
         target.mkdir(parents=True, exist_ok=True)
     config, autoencoder = _load(settings, teacher, process)
     length = settings.few_step_length
-    if length.seconds <= 0 and not length.steps:
-        raise ValueError("few_step_length is empty; accepted: seconds above 0, or steps")
     weights, _ = train_few_step(
         config, settings.few_step, autoencoder, load_file(teacher / "transformer.safetensors"),
         process, folder=folder, seconds=length.clock, total_steps=length.steps,

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from hydra_model.typed_values import build
+from hydra_model.typed_values import build, check
 
-__all__ = ["build", "read_yaml", "with_overrides"]
+__all__ = ["build", "check", "read_yaml", "with_overrides"]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -125,6 +125,18 @@ def test_the_shipped_configs_are_valid(name, tmp_path) -> None:
         (["--config", "/nowhere.yaml"], "/nowhere.yaml cannot be read"),
         (["--preset", "default", "--set", "recipe=magic"], "recipe is 'magic'"),
         (["--preset", "default", "--set", "transformer.worlds=many"], "transformer.worlds is 'ma"),
+        (
+            ["--preset", "default", "--set", "autoencoder_length={steps: 0}"],
+            "autoencoder_length: steps is 0; accepted is 1 or more",
+        ),
+        (
+            ["--preset", "default", "--set", "transformer_length={seconds: -1}"],
+            "transformer_length: seconds is -1.0; accepted is above 0",
+        ),
+        (
+            ["--preset", "default", "--set", "transformer_length={}"],
+            "default.yaml: transformer_length is empty",
+        ),
         (["--preset", "default", "--synthetic", "3"], "--synthetic is for the recipe finetune"),
         (["--preset", "hydra-1.3b", "--set", "start=random"], "prepared/hm-world holds no prep"),
         (["--preset", "hydra-1.3b", "--processes", "0"], "processes is 0"),

@@ -34,6 +34,34 @@ def procedural(folder: Path, config: Path, **changes) -> ProceduralRun:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"autoencoder_length": Length()}, "autoencoder_length is empty"),
+        ({"transformer_length": Length()}, "transformer_length is empty"),
+        ({"few_step_length": Length(), "teacher": "/teacher"}, "few_step_length is empty"),
+    ],
+)
+def test_a_part_that_must_be_trained_needs_a_length(changes, said, tmp_path: Path) -> None:
+    settings = dataclasses.replace(procedural(tmp_path / "run", tmp_path / "none"), **changes)
+    process = Process(0, 1, torch.device("cpu"))
+    with pytest.raises(ValueError, match=f"{said}; accepted: seconds above 0, or steps"):
+        run_procedural(settings, process, Journal(tmp_path / "logs", tensorboard=False))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_part_that_is_not_trained_needs_no_length(tmp_path: Path) -> None:
+    settings = procedural(tmp_path / "run", tmp_path / "none")
+    empty = dict.fromkeys(("autoencoder_length", "transformer_length"), Length())
+    dataclasses.replace(settings, teacher="/teacher", **empty).check_lengths()
+    dataclasses.replace(
+        settings, borrowed_autoencoder="/model", autoencoder_length=Length(),
+        few_step_length=Length(),
+    ).check_lengths()  # fmt: skip
+    alone = dataclasses.replace(settings, transformer_length=Length())
+    alone.check_lengths(only_autoencoder=True)
+
+
 def test_a_run_says_on_which_worlds_it_was(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(SHORT.to_json())
