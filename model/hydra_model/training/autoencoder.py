@@ -21,6 +21,7 @@ from hydra_model.training import state as run_state
 from hydra_model.training.data import WorldStream, render_clips, to_video
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.muon import Muon
+from hydra_model.training.settings import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,14 @@ class AutoencoderTraining:
     subject_weight: float = 8.0
     anchor: float = 0.0
     average_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        check(self, "1 or more", "frames", "clips", "worlds", "epochs")
+        check(
+            self, "0 or more",
+            "learning_rate", "weight_decay", "kl", "edges", "subject_weight", "anchor",
+        )  # fmt: skip
+        check(self, "0 or more and below 1", "average_decay")
 
 
 class ClipSource:

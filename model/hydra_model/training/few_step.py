@@ -32,6 +32,7 @@ from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.layouts import draw_layout, most_frames
+from hydra_model.training.settings import check
 from hydra_model.training.transformer import (
     TransformerTraining,
     compile_blocks,
@@ -68,9 +69,14 @@ class FewStepTraining:
     first_step: int = 1_000_000
 
     def __post_init__(self) -> None:
-        for name in ("steps", "substeps", "worlds", "draws"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted is 1 or more")
+        check(self, "1 or more", "steps", "substeps", "worlds", "draws")
+        check(
+            self, "0 or more",
+            "matrix_rate", "learning_rate", "weight_decay", "subject_weight", "flow_weight",
+            "context_noise", "first_step",
+        )  # fmt: skip
+        check(self, "0 to 1", "own_starts")
+        check(self, "0 or more and below 1", "average_decay")
 
 
 def levels(training: FewStepTraining, shift: float) -> list[float]:

@@ -26,6 +26,7 @@ from hydra_model.training.hydra_objective import (
 )
 from hydra_model.training.journal import Journal
 from hydra_model.training.latent_batches import BatchStream, Clips
+from hydra_model.training.settings import check
 from hydra_model.training.sharding import Checkpoints, ShardedAverage, join_alone, shard, whole
 from hydra_model.transformer import Transformer
 from hydra_model.video import write_video
@@ -65,9 +66,16 @@ class FinetuneTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "timesteps", "log_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted is 1 or more")
+        check(
+            self, "1 or more",
+            "steps", "batch", "accumulate", "timesteps", "log_every", "sample_steps", "keep",
+        )  # fmt: skip
+        check(
+            self, "0 or more",
+            "learning_rate", "weight_decay", "warmup", "save_every", "sample_every",
+        )  # fmt: skip
+        check(self, "above 0", "largest_gradient", "shift")
+        check(self, "0 or more and below 1", "average_decay")
 
 
 def finetune(

@@ -26,6 +26,7 @@ from hydra_model.training.finetune import FinetuneTraining, finetune
 from hydra_model.training.hydra_objective import initialise_additions
 from hydra_model.training.journal import Journal
 from hydra_model.training.latent_batches import Clips, SyntheticClips
+from hydra_model.training.settings import check
 from hydra_model.transformer import Transformer
 
 STARTS = "wan-base:FILE, hydra:FILE, folder:MODEL_FOLDER or random"
@@ -51,6 +52,9 @@ class FinetuneRun:
     leg_steps: int | None = None
     device: str = "auto"
     training: FinetuneTraining = field(default_factory=FinetuneTraining)
+
+    def __post_init__(self) -> None:
+        check(self, "1 or more", "leg_steps")
 
     def config(self) -> ModelConfig:
         path = Path(self.model)

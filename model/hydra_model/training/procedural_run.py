@@ -90,6 +90,10 @@ class ProceduralRun:
     transformer: TransformerTraining = field(default_factory=TransformerTraining)
     few_step: FewStepTraining = field(default_factory=FewStepTraining)
 
+    def __post_init__(self) -> None:
+        check(self, "above 0", "leg_seconds")
+        check(self, "1 or more", "leg_steps")
+
     def config(self) -> ModelConfig:
         path = Path(self.model)
         if path.suffix == ".json":

@@ -40,7 +40,11 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
                 raise ValueError(f"--set {text!r}: {key} is no group of fields")
-        place[last] = yaml.safe_load(value) if value else None
+        try:
+            place[last] = yaml.safe_load(value) if value else None
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"--set {text!r} is not YAML: {reason}") from error
     return result
 
 

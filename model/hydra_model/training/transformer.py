@@ -29,6 +29,7 @@ from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
+from hydra_model.training.settings import check
 from hydra_model.training.whereabouts import Forecaster, flow_loss
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -76,6 +77,17 @@ class TransformerTraining:
     average_decay: float = 0.9993
     seed: int = 0
     first_step: int = 0
+
+    def __post_init__(self) -> None:
+        check(self, "1 or more", "worlds", "draws")
+        check(
+            self, "0 or more",
+            "matrix_rate", "learning_rate", "weight_decay", "subject_weight", "returned_weight",
+            "forecast_weight", "flow_weight", "frame_balance", "context_noise", "first_step",
+        )  # fmt: skip
+        check(self, "above 0", "shift", "balance_floor")
+        check(self, "0 to 1", "blind_share", "plain_share", "falling_share")
+        check(self, "0 or more and below 1", "average_decay")
 
 
 def optimizers(model: Transformer, training: TransformerTraining) -> list[torch.optim.Optimizer]:

@@ -6,6 +6,9 @@ from typing import Literal
 
 import pytest
 
+from hydra_model.training.command import CONFIGS
+from hydra_model.training.finetune_run import FinetuneRun
+from hydra_model.training.procedural_run import ProceduralRun
 from hydra_model.training.settings import build, read_yaml, with_overrides
 
 
@@ -74,3 +77,38 @@ def test_fields_are_overridden_on_the_command_line() -> None:
     assert values["inner"]["steps"] == 5
     with pytest.raises(ValueError, match="accepted: FIELD=VALUE"):
         with_overrides(values, ["steps"])
+    with pytest.raises(ValueError, match=r"--set 'inner.sizes=\[1' is not YAML: .*expected"):
+        with_overrides(values, ["inner.sizes=[1"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field", "value", "accepted"),
+    [
+        ("default", "leg_seconds", 0, "above 0"),
+        ("default", "leg_steps", 0, "1 or more"),
+        ("default", "autoencoder.worlds", 0, "1 or more"),
+        ("default", "autoencoder.epochs", -1, "1 or more"),
+        ("default", "autoencoder.kl", -1, "0 or more"),
+        ("default", "autoencoder.average_decay", 1, "0 or more and below 1"),
+        ("default", "transformer.worlds", 0, "1 or more"),
+        ("default", "transformer.draws", -1, "1 or more"),
+        ("default", "transformer.shift", -3, "above 0"),
+        ("default", "transformer.average_decay", 7, "0 or more and below 1"),
+        ("default", "transformer.falling_share", -1, "0 to 1"),
+        ("default", "transformer.learning_rate", -1, "0 or more"),
+        ("default", "transformer.matrix_rate", ".inf", "0 or more"),
+        ("default", "few_step.own_starts", 2, "0 to 1"),
+        ("default", "few_step.context_noise", -1, "0 or more"),
+        ("hydra-1.3b", "leg_steps", 0, "1 or more"),
+        ("hydra-1.3b", "training.shift", 0, "above 0"),
+        ("hydra-1.3b", "training.learning_rate", -1, "0 or more"),
+        ("hydra-1.3b", "training.save_every", -1, "0 or more"),
+        ("hydra-1.3b", "training.sample_steps", 0, "1 or more"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(recipe, field, value, accepted) -> None:
+    kind = {"default": ProceduralRun, "hydra-1.3b": FinetuneRun}[recipe]
+    values = with_overrides(read_yaml(CONFIGS / f"{recipe}.yaml"), [f"{field}={value}"])
+    group, _, name = f"config.{field}".rpartition(".")
+    with pytest.raises(ValueError, match=rf"{group}: {name} is \S+; accepted is {accepted}$"):
+        build(kind, values)
