@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, and print the tables last. Wrong input is a ``ValueError``."""
+    """Measure, print the tables, then write the files. Wrong input is a ``ValueError``."""
     for part in options.parts:
         if part not in PARTS:
             raise ValueError(f"unknown part {part!r}; accepted: {', '.join(PARTS)}")
@@ -56,6 +56,10 @@ def run(options: argparse.Namespace) -> int:
     from hydra_model.benchmark.variants import READABLE, variants
     from hydra_model.sampler_presets import sampler_preset
 
+    for file in filter(None, (options.json, options.plot)):
+        report.check_file(file)
+    if options.plot:
+        report.check_plot(options.plot)
     world = load_subject(options.model, device=options.device, dtype=options.dtype)
     for preset in options.presets:
         sampler_preset(preset, world.config.sampler)
@@ -81,13 +85,14 @@ def run(options: argparse.Namespace) -> int:
             world, results, *_team(options, world.device, world.transformer.head.linear.weight),
             repeats=options.repeats,
         )  # fmt: skip
+    # Before writing: a full disk must not take what was measured.
+    print(report.text(results), flush=True)
     if options.json:
         report.write_json(results, options.json)
     if options.plot:
         report.plot(results, options.plot)
     if "profile" in options.parts:
-        print("\n".join(runs.run_profile(world, known[wanted])) + "\n")
-    print(report.text(results))
+        print("\n" + "\n".join(runs.run_profile(world, known[wanted])))
     return 0
 
 

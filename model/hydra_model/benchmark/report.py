@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -55,18 +56,38 @@ def _short(value: Any) -> str:
     return str(value)[:60]
 
 
+def check_file(file: Path) -> None:
+    """Make a file's folder, or raise ``ValueError`` before anything is measured."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+    except OSError as error:
+        raise ValueError(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+def check_plot(file: Path) -> None:
+    """Raise ``ValueError`` unless matplotlib is there and can draw a file of this name."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    except ImportError as error:
+        raise ValueError("--plot needs matplotlib: pip install matplotlib") from error
+    formats = FigureCanvasAgg.get_supported_filetypes()
+    if file.suffix and file.suffix[1:].lower() not in formats:
+        raise ValueError(f"--plot {file}; accepted: a file named {', '.join(sorted(formats))}")
+
+
 def write_json(results: Results, file: Path) -> None:
     """Write everything that was measured."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    check_file(file)
     file.write_text(json.dumps({"about": results.about, **results.rows}, indent=2) + "\n")
 
 
 def plot(results: Results, file: Path) -> None:
     """Draw forwards against the speed of a product, and chunks by part; needs matplotlib."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ValueError("--plot needs matplotlib: pip install matplotlib") from error
+    check_plot(file)
+    import matplotlib
+
     matplotlib.use("agg")
     from matplotlib import pyplot
 
@@ -89,6 +110,6 @@ def plot(results: Results, file: Path) -> None:
     right.set_xlabel("seconds for a chunk")
     if chunks:
         right.legend()
-    file.parent.mkdir(parents=True, exist_ok=True)
+    check_file(file)
     figure.savefig(file, dpi=110)
     pyplot.close(figure)

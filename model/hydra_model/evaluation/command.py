@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 HELP = "measure a model on held-out procedural worlds against baselines"
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate, write the report and print its tables last. Wrong input is a ``ValueError``."""
+    """Evaluate, print the tables, then write the report. Wrong input is a ``ValueError``."""
     if options.batch < 1:
         raise ValueError(f"batch is {options.batch}; accepted is 1 or more")
     if options.data is not None:
@@ -105,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
         "whole": lambda: render_core,
         "compiled": compile_core,
     }
+    _make_folder(options.output)
     evaluation = evaluate(
         seeds,
         model.config,
@@ -129,9 +131,10 @@ def run(options: argparse.Namespace) -> int:
     }
     pictured = ModelPredictor.name_for(model.config.sampler.steps)
     aims = goals(evaluation, pictured, model.config.sampler.steps)
+    # Before writing: a full disk must not take what was measured.
+    print(report.markdown(evaluation, goals=aims, of=pictured), flush=True)
     folder = report.write(evaluation, options.output, pictured=pictured, about=about, goals=aims)
-    print(f"written to {folder}\n")
-    print(report.markdown(evaluation, goals=aims, of=pictured))
+    print(f"written to {folder}")
     return 0
 
 
@@ -147,8 +150,10 @@ def _run_on_clips(options: argparse.Namespace) -> int:
 
     device = choose_device(options.device)
     model = load_model(options.model, device, prompts=True)
+    clips = open_clips(options.data, model.config, device=str(device))
+    _make_folder(options.output)
     evaluation = evaluate_clips(
-        open_clips(options.data, model.config, device=str(device)),
+        clips,
         clip_predictors(model, options.steps),
         lpips=open_lpips(device),
         dsc=open_dsc(options.clip_weights, options.detector, device),
@@ -157,10 +162,23 @@ def _run_on_clips(options: argparse.Namespace) -> int:
         on_clip=_progress,
     )
     about = {"model": str(options.model), "name": model.config.name, "data": options.data}
+    print(clip_report.markdown(evaluation), flush=True)
     folder = clip_report.write(evaluation, options.output, about=about)
-    print(f"written to {folder}\n")
-    print(clip_report.markdown(evaluation))
+    print(f"written to {folder}")
     return 0
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of the report, or raise ``ValueError`` before anything is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"--output {folder}: {reason}; accepted: a folder that can be made and written to"
+        ) from error
 
 
 def _steps(text: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from hydra_model.benchmark import subjects
 from hydra_model.benchmark.arithmetic import forward_operations
 from hydra_model.benchmark.command import add_arguments, run
 from hydra_model.config import ModelConfig
@@ -45,6 +46,24 @@ def test_the_miniature_is_measured_part_by_part(tmp_path, capsys):
     assert picture.stat().st_size > 10_000
     shown = capsys.readouterr().out
     assert "readable" in shown and "few_step" in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "words"),
+    [
+        ("--plot", "bench.docx", r"bench.docx; accepted: a file named .*\bpng\b"),
+        ("--plot", "file/bench.png", "bench.png cannot be written"),
+        ("--json", "file/bench.json", "bench.json cannot be written"),
+        ("--json", "", "cannot be written: is a folder"),
+    ],
+)
+def test_files_that_cannot_be_written_are_refused_before_anything_is_measured(
+    option, name, words, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(subjects, "load_subject", lambda *_, **__: pytest.fail("loaded first"))
+    with pytest.raises(ValueError, match=words):
+        bench("--model", "miniature", "--device", "cpu", option, str(tmp_path / name))
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,29 @@ def test_wrong_input_is_one_line(arguments, said, capsys):
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("data", [[], ["--data", "procedural:1:5"]])
+def test_an_output_that_is_no_folder_is_refused_before_anything_is_measured(
+    model_folder, data, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    arguments = ["--model", str(model_folder), "--device", "cpu", "--worlds", "1", *data]
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main(["evaluate", *arguments, "--output", str(output)]) == 2
+        printed = capsys.readouterr()
+        assert f"--output {output}: " in printed.err and "accepted: a folder" in printed.err
+        assert "worlds\n" not in printed.err  # of the progress
+
+
+@pytest.mark.parametrize("data", [[], ["--data", "procedural:1:5"]])
+def test_what_was_measured_is_printed_though_it_cannot_be_written(
+    model_folder, data, tmp_path, capsys
+):
+    arguments = ["--model", str(model_folder), "--device", "cpu", "--worlds", "1", "--steps", "1"]
+    (tmp_path / "evaluation.json").mkdir()
+    assert main(["evaluate", *arguments, *data, "--output", str(tmp_path)]) == 2
+    assert "| PSNR |" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("steps", ["", "2,x", "0"])
 def test_wrong_steps_are_refused(steps, capsys):
     with pytest.raises(SystemExit):
