@@ -70,14 +70,13 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"batch is {options.batch}; accepted is 1 or more")
     if options.data is not None:
         return _run_on_clips(options)
-    import torch
-
     from hydra_model.config import ModelConfig
     from hydra_model.evaluation import report
     from hydra_model.evaluation.goals import goals
     from hydra_model.evaluation.predictors import ModelPredictor, load_model, untrained_model
     from hydra_model.evaluation.procedural import evaluate, evaluation_seeds, model_predictors
     from hydra_model.evaluation.worlds import EVALUATION_SEEDS_START
+    from hydra_model.loading import choose_device
     from hydra_model.procedural.cores import compile_core, render_core, render_pieces
     from hydra_model.procedural.renderer import choose_core
     from hydra_model.procedural.trajectories import family_index
@@ -86,9 +85,7 @@ def run(options: argparse.Namespace) -> int:
         family_index(options.family)
     start = EVALUATION_SEEDS_START if options.first_seed is None else options.first_seed
     seeds = evaluation_seeds(options.worlds, start)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(choose_device(options.device))
     model = (
         untrained_model(ModelConfig.from_name("default"), device)
         if options.model == "untrained"

@@ -48,6 +48,9 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     if options.processes < 1:
         raise ValueError(f"processes is {options.processes}; accepted is 1 or more")
+    from hydra_model.loading import choose_device
+
+    choose_device(settings.device)
     if options.processes > 1:
         return subprocess.call(
             [

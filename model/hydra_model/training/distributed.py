@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hydra_model.loading import choose_device
+
 
 @dataclass(frozen=True)
 class Process:
@@ -28,12 +30,21 @@ class Process:
 
 
 def join(device: str = "auto") -> Process:
-    """Join the processes that ``torchrun`` started, or train alone."""
+    """Join the processes that ``torchrun`` started, or train alone.
+
+    Raises ``ValueError`` for a device that is not there.
+    """
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    kind = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    place = torch.device(own if kind == "cuda" else kind)
+    place = choose_device(device)
     if place.type == "cuda":
+        if ":" not in str(place):
+            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        count = torch.cuda.device_count()
+        if place.index >= count:
+            raise ValueError(
+                f"device {str(place)!r}, but PyTorch sees {count} GPUs here; accepted: cuda:0 to "
+                f"cuda:{count - 1}, a process each"
+            )
         torch.cuda.set_device(place)
     if ranks > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo")

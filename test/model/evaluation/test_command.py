@@ -4,6 +4,7 @@
 import json
 
 import pytest
+import torch
 
 from hydra_model.checkpoints import save_model_folder
 from hydra_model.evaluation.predictors import untrained_model
@@ -37,6 +38,7 @@ def test_it_prints_the_table_and_writes_the_report(model_folder, tmp_path, capsy
     [
         (["--model", "/nowhere"], "/nowhere"),
         (["--model", "untrained", "--worlds", "0"], "worlds is 0"),
+        (["--device", "foo"], "device 'foo'; accepted: auto, cpu, cuda"),
         (["--model", "untrained", "--family", "spiral"], "family is 'spiral'"),
         (["--model", "untrained", "--first-seed", "12"], "trained on"),
     ],
@@ -46,6 +48,13 @@ def test_wrong_input_is_one_line(arguments, said, capsys):
     error = capsys.readouterr().err.strip()
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(capsys):
+    assert main(["evaluate", "--device", "cuda"]) == 2
+    error = capsys.readouterr().err
+    assert "device 'cuda', but PyTorch sees no GPU" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("data", [[], ["--data", "procedural:1:5"]])

@@ -140,6 +140,13 @@ def test_the_shipped_configs_are_valid(name, tmp_path) -> None:
         (["--preset", "default", "--synthetic", "3"], "--synthetic is for the recipe finetune"),
         (["--preset", "hydra-1.3b", "--set", "start=random"], "prepared/hm-world holds no prep"),
         (["--preset", "hydra-1.3b", "--processes", "0"], "processes is 0"),
+        (["--preset", "default", "--set", "device=gpu"], "device 'gpu'; accepted: auto, cpu, cuda"),
+        (["--preset", "default", "--set", "device=gpu", "--processes", "2"], "device 'gpu'"),
+        pytest.param(
+            ["--preset", "default", "--set", "device=cuda"],
+            "device 'cuda', but PyTorch sees no GPU here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
 )
 def test_wrong_input_is_one_line(arguments, said, capsys, tmp_path, monkeypatch) -> None:
