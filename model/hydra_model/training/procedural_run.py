@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder
-from hydra_model.checkpoints import load_config
+from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
+from hydra_model.checkpoints.assign import check_tensors, on_meta
+from hydra_model.checkpoints.files import read_tensors
 from hydra_model.config import ModelConfig, WorldStyle
 from hydra_model.procedural import choose_core
 from hydra_model.procedural.cores import Core
@@ -28,11 +30,13 @@ from hydra_model.training.autoencoder import (
 )
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining, train_few_step
+from hydra_model.training.initialisation import widened
 from hydra_model.training.journal import Journal
 from hydra_model.training.samples import show_world
 from hydra_model.training.settings import check
 from hydra_model.training.state import to_half
 from hydra_model.training.transformer import TransformerTraining, train_transformer
+from hydra_model.transformer import Transformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +149,7 @@ def run_procedural(
 
     length = settings.transformer_length
     # Its weights know the latents of its own autoencoder alone.
-    begin = _weights(settings, "transformer") if settings.borrowed_autoencoder else None
+    begin = _transformer_start(settings, config) if settings.borrowed_autoencoder else None
     _, steps = train_transformer(
         config, settings.transformer, autoencoder, process, folder=folder, begin=begin,
         seconds=settings.leg_seconds or length.clock, total_seconds=length.clock,
@@ -172,6 +176,7 @@ def _autoencoder(
     if settings.borrowed_autoencoder and process.leads and not done.exists():
         source = Path(settings.borrowed_autoencoder)
         config = dataclasses.replace(config, autoencoder=load_config(source).autoencoder)
+        load_autoencoder(source, config)  # refuses a damaged one before it is copied
         shutil.copy(source / "autoencoder.safetensors", model_folder)
         (model_folder / "config.json").write_text(config.to_json())
         done.write_text(f"from {source.name}\n")
@@ -179,7 +184,7 @@ def _autoencoder(
         length = settings.autoencoder_length
         weights, steps = train_autoencoder(
             config, settings.autoencoder, process, folder=folder, seconds=length.clock,
-            begin=_weights(settings, "autoencoder"), total_steps=length.steps or 10**6,
+            begin=_autoencoder_start(settings, config), total_steps=length.steps or 10**6,
             leg_steps=settings.leg_steps, core=plain, compiled=False, log=journal.say,
             chart=partial(journal.chart, stage="autoencoder"),
         )  # fmt: skip
@@ -210,7 +215,7 @@ def _few_steps(
     config, autoencoder = _load(settings, teacher, process)
     length = settings.few_step_length
     weights, _ = train_few_step(
-        config, settings.few_step, autoencoder, load_file(teacher / "transformer.safetensors"),
+        config, settings.few_step, autoencoder, load_transformer(teacher, config).state_dict(),
         process, folder=folder, seconds=length.clock, total_steps=length.steps,
         leg_steps=settings.leg_steps, core=core, compiled=settings.compiled, log=journal.say,
         chart=partial(journal.chart, stage="few_step"),
@@ -228,8 +233,7 @@ def _load(
     settings: ProceduralRun, model_folder: Path, process: Process
 ) -> tuple[ModelConfig, Autoencoder]:
     config = load_config(model_folder)
-    autoencoder = Autoencoder(config.autoencoder)
-    autoencoder.load_state_dict(load_file(model_folder / "autoencoder.safetensors"))
+    autoencoder = load_autoencoder(model_folder, config)
     autoencoder.prepare(process.device, torch.bfloat16)
     if settings.compiled:
         autoencoder.encode_moments = torch.compile(  # type: ignore[method-assign]
@@ -238,10 +242,21 @@ def _load(
     return config, autoencoder
 
 
-def _weights(settings: ProceduralRun, part: str) -> dict[str, Tensor] | None:
+def _autoencoder_start(settings: ProceduralRun, config: ModelConfig) -> dict[str, Tensor] | None:
     if settings.start_from is None:
         return None
-    return load_file(Path(settings.start_from) / f"{part}.safetensors")
+    return load_autoencoder(settings.start_from, config).state_dict()
+
+
+def _transformer_start(settings: ProceduralRun, config: ModelConfig) -> dict[str, Tensor] | None:
+    if settings.start_from is None:
+        return None
+    path = Path(settings.start_from) / "transformer.safetensors"
+    weights = read_tensors(path)
+    model = on_meta(lambda: Transformer(config.transformer))
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    check_tensors(widened(weights, model), expected, path)
+    return weights
 
 
 def _wait(process: Process) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,22 @@ def save_run(path: Path, **parts: Any) -> None:
 
 
 def load_run(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Read what ``save_run`` wrote, or None where there is nothing yet."""
+    """Read what ``save_run`` wrote, or None where there is nothing yet.
+
+    A file that is damaged is a ``ValueError`` that says what to do.
+    """
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200] or "it is empty"
+        raise ValueError(
+            f"{path} cannot be read ({reason}); remove it to begin this part of the run anew, or "
+            "put an undamaged one in its place"
+        ) from error
     return state
 
 

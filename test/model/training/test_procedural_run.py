@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_config, save_model_folder
@@ -125,6 +125,46 @@ def test_a_run_begins_with_given_weights(tmp_path: Path) -> None:
     run_procedural(still, process, journal)
     for name, value in weights("other/model", "transformer").items():
         assert torch.equal(value, weights("given", "transformer")[name].bfloat16()), name
+
+
+@pytest.mark.parametrize(
+    ("field", "part"),
+    [
+        ("borrowed_autoencoder", "autoencoder"), ("start_from", "autoencoder"),
+        ("teacher", "autoencoder"), ("teacher", "transformer"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("harm", ["cut short", "of another size"])
+def test_weights_that_cannot_be_used_are_named(field, part, harm, tmp_path: Path) -> None:
+    config, given = tmp_path / "config.json", tmp_path / "given"
+    config.write_text(SHORT.to_json())
+    own = {"transformer": Transformer(SHORT.transformer)}
+    own["autoencoder"] = Autoencoder(SHORT.autoencoder)
+    save_model_folder(given, SHORT, **own)
+    file = given / f"{part}.safetensors"
+    if harm == "cut short":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        save_file({k: torch.zeros(2, *v.shape) for k, v in own[part].state_dict().items()}, file)
+    settings = procedural(tmp_path / "run", config, **{field: str(given)})
+    process = Process(0, 1, torch.device("cpu"))
+    with pytest.raises(ValueError, match=rf"given/{part}.safetensors (is trunc|does not fit)"):
+        run_procedural(settings, process, Journal(tmp_path / "logs", tensorboard=False))
+    assert not (tmp_path / "run" / "autoencoder.done").exists()
+
+
+def test_a_transformer_to_begin_with_must_fit(tmp_path: Path) -> None:
+    config, given = tmp_path / "config.json", tmp_path / "given"
+    config.write_text(SHORT.to_json())
+    save_model_folder(
+        given, SHORT, transformer=torch.nn.Linear(2, 2), autoencoder=Autoencoder(SHORT.autoencoder)
+    )
+    settings = procedural(
+        tmp_path / "run", config, borrowed_autoencoder=str(given), start_from=str(given)
+    )
+    process = Process(0, 1, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"given/transformer.safetensors does not fit the model"):
+        run_procedural(settings, process, Journal(tmp_path / "logs", tensorboard=False))
 
 
 @pytest.mark.slow

@@ -97,6 +97,15 @@ def test_there_is_nothing_to_resume_at_first(tmp_path: Path) -> None:
     assert load_run(tmp_path / "run", torch.device("cpu")) is None
 
 
+@pytest.mark.parametrize("bytes_left", [0, 100, -100])
+def test_a_damaged_state_is_named(bytes_left: int, tmp_path: Path) -> None:
+    path = tmp_path / "transformer.run"
+    save_run(path, step=3, model={"weight": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:bytes_left])
+    with pytest.raises(ValueError, match=r"transformer.run cannot be read \(.+\); remove it to"):
+        load_run(path, torch.device("cpu"))
+
+
 def test_frames_in_which_a_subject_came_back_weigh_more() -> None:
     torch.manual_seed(0)
     model = Transformer(CONFIG.transformer)
