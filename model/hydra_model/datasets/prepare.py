@@ -111,7 +111,7 @@ def prepare(
     and the folder. All clips are surveyed first: with more than the share ``most_unusable`` of
     them unusable nothing is encoded and a ``ValueError`` gives the reasons. Clips that fail are
     skipped, counted by reason and kept in the index. A listed shard that is missing or cut
-    short is made again.
+    short is made again. What another part's index lists counts as there already.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,9 @@ def prepare(
     about = {"model": encoder.identity(), "name": encoder.config.name, "data": source.title}
     index, redone = _resume(path, about)
     own = [(i, name) for i, name in enumerate(source.names()) if i % part[1] == part[0]]
-    have = set(index.names)
+    others = [_resume(other, about)[0] for other in folder.glob("index*.json") if other != path]
+    elsewhere = {name for other in others for name in other.names}
+    have = set(index.names) | elsewhere.intersection(name for _, name in own)
     todo = [(i, name) for i, name in own if name not in have]
     problems = _survey(source, todo, report)
     if todo and len(problems) > most_unusable * len(todo):
@@ -154,7 +156,7 @@ def prepare(
             flush()
     index.write(path)
     reasons = Counter(text.split(":", 1)[0] for text in skipped.values())
-    return Prepared(encoded, len(have), reasons, redone)
+    return Prepared(encoded, len(have), reasons, min(redone, encoded))
 
 
 def describe(reasons: Counter[str]) -> str:

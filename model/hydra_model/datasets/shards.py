@@ -117,6 +117,9 @@ def check_shard(folder: Path, entry: dict[str, Any]) -> str | None:
 class PreparedClips:
     """All prepared clips of a folder; every shard is checked when it is opened.
 
+    A name that is listed again (parts prepared into a folder that was whole) is left out and
+    kept in ``repeated``: training would take such a clip twice as often as the others.
+
     Raises ``ShardError`` for a folder without an index, a shard that is missing or cut short,
     or parts that were made by different models.
     """
@@ -129,6 +132,8 @@ class PreparedClips:
         indices = [Index.read(path) for path in paths]
         self.about = indices[0].about
         self._places: list[tuple[Path, int, str]] = []
+        self.repeated: list[str] = []
+        listed = set()
         for path, index in zip(paths, indices, strict=True):
             if index.about["model"] != self.about["model"]:
                 raise ShardError(f"{path} was made by another model than {paths[0]}")
@@ -137,7 +142,12 @@ class PreparedClips:
                 if problem:
                     raise ShardError(f"{problem}; prepare again to replace it")
                 file = self.folder / entry["file"]
-                self._places += [(file, i, name) for i, name in enumerate(entry["clips"])]
+                for i, name in enumerate(entry["clips"]):
+                    if name in listed:
+                        self.repeated.append(name)
+                        continue
+                    listed.add(name)
+                    self._places.append((file, i, name))
         if not self._places:
             raise ShardError(f"{self.folder} holds no prepared clips (its index lists none)")
 

@@ -71,6 +71,11 @@ def run_finetune(settings: FinetuneRun, process: Process, journal: Journal) -> l
         clips = SyntheticClips(config)
     else:
         clips = PreparedClips(settings.data)
+        if clips.repeated:
+            journal.say(
+                f"{settings.data} lists {len(clips.repeated)} clips more than once "
+                f"({clips.repeated[0]!r} is the first); each is taken once"
+            )
     torch.manual_seed(settings.training.seed)
     transformer = open_start(settings.start, config, process)
     losses = finetune(

@@ -116,6 +116,32 @@ def test_parts_share_a_folder(published, encoder, tmp_path) -> None:
     assert sorted(clips.load(i).name for i in range(len(clips))) == ["a", "b", "e"]
 
 
+def test_a_part_takes_nothing_that_the_whole_folder_has(published, encoder, tmp_path) -> None:
+    source = HMWorldClips(published, CONFIG)
+    prepare(source, encoder, tmp_path)
+    done = prepare(source, encoder, tmp_path, part=(0, 2), most_unusable=1.0)
+    assert (done.encoded, done.already) == (0, 2)
+    assert len(PreparedClips(tmp_path)) == 3
+    shard = next(tmp_path.glob("shard*"))
+    shard.unlink()  # what the other index lists is there only while its shard is
+    assert prepare(source, encoder, tmp_path, part=(0, 2), most_unusable=1.0).encoded == 2
+    done = prepare(source, encoder, tmp_path, most_unusable=1.0)
+    assert (done.encoded, done.already) == (1, 2)
+    clips = PreparedClips(tmp_path)
+    assert (len(clips), clips.repeated) == (3, [])
+
+
+def test_a_clip_that_is_listed_twice_is_taken_once(published, encoder, tmp_path) -> None:
+    source = HMWorldClips(published, CONFIG)
+    prepare(source, encoder, tmp_path / "part", part=(0, 2), most_unusable=1.0)
+    prepare(source, encoder, tmp_path)
+    for file in (tmp_path / "part").glob("*-0-of-2*"):
+        file.rename(tmp_path / file.name)
+    clips = PreparedClips(tmp_path)
+    assert sorted(clips.load(i).name for i in range(len(clips))) == ["a", "b", "e"]
+    assert sorted(clips.repeated) == ["a", "e"]
+
+
 def test_a_folder_without_prepared_clips_is_refused(tmp_path) -> None:
     with pytest.raises(ShardError, match="holds no prepared clips"):
         PreparedClips(tmp_path)

@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,16 @@ def test_a_config_file_fine_tunes_the_wan_base_on_prepared_clips(prepared, tmp_p
     assert any((tmp_path / "tensorboard").iterdir())
     # Zero at the start, so what it is now was trained.
     assert after["blocks.0.camera_target.weight"].abs().sum() > 0
+
+
+def test_clips_that_are_listed_twice_are_told_of(prepared, tmp_path, capsys) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    shutil.copy(data / "index.json", data / "index-0-of-2.json")
+    arguments = ["train", "transformer", "--config", str(prepared / "config.yaml")]
+    changes = ["--set", f"data={data}", "--set", "leg_steps=1", "--output", str(tmp_path / "run")]
+    assert main([*arguments, *changes]) == 0
+    assert "lists 4 clips more than once ('synthetic-0' is the first)" in capsys.readouterr().out
 
 
 @pytest.mark.slow
