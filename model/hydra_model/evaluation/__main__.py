@@ -14,7 +14,10 @@ def main() -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     command.add_arguments(parser)
-    return command.run(parser.parse_args())
+    try:
+        return command.run(parser.parse_args())
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

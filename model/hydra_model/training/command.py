@@ -145,7 +145,13 @@ def main() -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_arguments(parser)
-    code = run(parser.parse_args())
+    try:
+        code = run(parser.parse_args())
+    except (ValueError, OSError) as error:
+        # Not parser.error, which would take Python down: see leave().
+        parser.print_usage(sys.stderr)
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        code = 2
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         from hydra_model.training.distributed import leave
 

@@ -4,6 +4,8 @@
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,25 @@ def test_wrong_input_is_one_line(arguments, said, capsys, tmp_path, monkeypatch)
     assert main(["train", "transformer", *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("hydra_model.training.command transformer --preset nope", "preset 'nope'; accepted: def"),
+        ("hydra_model.evaluation --worlds 0", "worlds is 0"),
+        ("hydra_model.datasets bla out", "'bla'"),
+        ("hydra_model.benchmark --parts nope", "unknown part 'nope'"),
+    ],
+)
+def test_without_ros_wrong_input_is_one_line_too(words, said, tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *words.split()], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1]
+    assert "error: " in done.stderr and "Traceback" not in done.stderr
 
 
 def test_wrong_data_is_refused_before_the_weights_are_read(prepared, tmp_path, capsys) -> None:
