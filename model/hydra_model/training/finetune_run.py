@@ -21,6 +21,7 @@ from hydra_model.checkpoints import (
 )
 from hydra_model.config import ModelConfig
 from hydra_model.datasets.shards import PreparedClips
+from hydra_model.training.begun import check_begun
 from hydra_model.training.distributed import Process
 from hydra_model.training.finetune import FinetuneTraining, finetune
 from hydra_model.training.hydra_objective import initialise_additions
@@ -66,6 +67,8 @@ class FinetuneRun:
 def run_finetune(settings: FinetuneRun, process: Process, journal: Journal) -> list[float]:
     """Open data and weights, in this order, and train; wrong input is a ``ValueError``."""
     config = settings.config()
+    keep = process.leads and settings.training.save_every > 0
+    check_begun(Path(settings.output), config, keep=keep)
     clips: Clips
     if settings.data == "synthetic":
         clips = SyntheticClips(config)

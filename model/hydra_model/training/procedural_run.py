@@ -28,6 +28,7 @@ from hydra_model.training.autoencoder import (
     measure_latents,
     train_autoencoder,
 )
+from hydra_model.training.begun import check_begun
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining, train_few_step
 from hydra_model.training.initialisation import widened
@@ -133,6 +134,8 @@ def run_procedural(
         _few_steps(settings, Path(settings.teacher), process, journal, core)
         return
     model_folder = folder / "model"
+    borrowed = ("autoencoder.",) if settings.borrowed_autoencoder else ()
+    check_begun(folder, settings.config(), free=borrowed, keep=process.leads)
     if process.leads:
         model_folder.mkdir(parents=True, exist_ok=True)
     if not _autoencoder(settings, model_folder, process, journal) or only_autoencoder:
@@ -210,6 +213,7 @@ def _few_steps(
     """Distil a model folder into ``few-step`` beside it, whose configuration says the steps."""
     folder = Path(settings.output)
     target = folder / "few-step"
+    check_begun(folder, load_config(teacher), part="few-step", keep=process.leads)
     if process.leads:
         target.mkdir(parents=True, exist_ok=True)
     config, autoencoder = _load(settings, teacher, process)

@@ -2,6 +2,7 @@
 """``hydra-ros train``: configs, fine-tuning of prepared clips, one process and two."""
 
 import argparse
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -77,6 +78,20 @@ def test_clips_that_are_listed_twice_are_told_of(prepared, tmp_path, capsys) -> 
     changes = ["--set", f"data={data}", "--set", "leg_steps=1", "--output", str(tmp_path / "run")]
     assert main([*arguments, *changes]) == 0
     assert "lists 4 clips more than once ('synthetic-0' is the first)" in capsys.readouterr().out
+
+
+def test_fine_tuning_goes_on_with_its_own_model_alone(prepared, tmp_path, capsys) -> None:
+    arguments = ["train", "transformer", "--config", str(prepared / "config.yaml")]
+    arguments += ["--output", str(tmp_path), "--set", "leg_steps=1"]
+    assert main(arguments) == 0
+    other = dataclasses.replace(
+        CONFIG, transformer=dataclasses.replace(CONFIG.transformer, top_k=1)
+    )
+    (tmp_path / "other.json").write_text(other.to_json())
+    assert main([*arguments, "--set", f"model={tmp_path / 'other.json'}"]) == 2
+    assert "transformer.top_k is 1 and was 2; accepted: the model of" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert len(losses(tmp_path)) == 2
 
 
 @pytest.mark.slow

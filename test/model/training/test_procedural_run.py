@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_config, save_model_folder
 from hydra_model.training.autoencoder import AutoencoderTraining
+from hydra_model.training.begun import check_begun
 from hydra_model.training.data import WorldStream
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining
@@ -165,6 +166,66 @@ def test_a_transformer_to_begin_with_must_fit(tmp_path: Path) -> None:
     process = Process(0, 1, torch.device("cpu"))
     with pytest.raises(ValueError, match=r"given/transformer.safetensors does not fit the model"):
         run_procedural(settings, process, Journal(tmp_path / "logs", tensorboard=False))
+
+
+def test_a_run_goes_on_with_its_own_model_alone(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(SHORT.to_json())
+    process = Process(0, 1, torch.device("cpu"))
+    journal = Journal(tmp_path / "logs", tensorboard=False)
+    settings = procedural(tmp_path / "run", config, leg_steps=2)
+
+    def go_on(**changes) -> None:
+        own = dataclasses.replace(settings, **changes)
+        run_procedural(own, process, journal, only_autoencoder=True)
+
+    go_on()
+    assert not (tmp_path / "run" / "autoencoder.done").exists()
+    with pytest.raises(ValueError, match=r"another model: world_style is plain and was rich;"):
+        go_on(world_style="plain")
+    other = dataclasses.replace(
+        SHORT, context_latents=9, sampler=dataclasses.replace(SHORT.sampler, steps=9),
+        transformer=dataclasses.replace(SHORT.transformer, dim=96),
+    )  # fmt: skip
+    config.write_text(other.to_json())
+    said = r"context_latents is 9 and was 8, transformer.dim is 96 and was 48; .*begun.json"
+    with pytest.raises(ValueError, match=said):
+        go_on()
+    config.write_text(SHORT.to_json())
+    go_on()
+    assert (tmp_path / "run" / "autoencoder.done").exists()
+    config.write_text(other.to_json())
+    (tmp_path / "run" / "model.begun.json").unlink()  # as in runs from before it was written
+    with pytest.raises(ValueError, match=r"transformer.dim is 96 and was 48; .*model/config.json"):
+        go_on()
+    go_on(model=str(tmp_path / "run" / "model" / "config.json"))
+
+
+def test_what_is_distilled_goes_on_with_its_own_teacher_alone(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(SHORT.to_json())
+    process = Process(0, 1, torch.device("cpu"))
+    journal = Journal(tmp_path / "logs", tensorboard=False)
+    longer = dataclasses.replace(SHORT, context_latents=9)
+    for name, model in (("one", SHORT), ("other", longer)):
+        save_model_folder(
+            tmp_path / name, model, transformer=Transformer(model.transformer),
+            autoencoder=Autoencoder(model.autoencoder),
+        )  # fmt: skip
+    settings = procedural(tmp_path / "run", config, teacher=str(tmp_path / "one"), leg_steps=1)
+    run_procedural(settings, process, journal)
+    settings = dataclasses.replace(settings, teacher=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=r"context_latents is 9 and was 8; .*few-step.begun.json"):
+        run_procedural(settings, process, journal)
+
+
+def test_a_run_that_never_began_may_change_its_model(tmp_path: Path) -> None:
+    check_begun(tmp_path, SHORT)
+    check_begun(tmp_path, CONFIG)
+    (tmp_path / "autoencoder.run").touch()
+    check_begun(tmp_path, CONFIG)
+    with pytest.raises(ValueError, match="begun with another model"):
+        check_begun(tmp_path, SHORT)
 
 
 @pytest.mark.slow
