@@ -44,6 +44,7 @@ from hydra_ros.srv import Reset
 from hydra_ros.state_services import StateServices
 from hydra_ros.threads import let_idle_threads_sleep
 from hydra_ros.throttle import Throttle
+from hydra_ros.transitions import refuse_impossible_transitions
 from hydra_ros.world_loader import load_world
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -62,6 +63,7 @@ class SimulatorNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("hydra_simulator")
+        refuse_impossible_transitions(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._settings = parameters.read(self)

@@ -205,8 +205,8 @@ class Client:
             assert self._services[service].wait_for_service(30), service
         return self._call(self._services[service], kind.Request(**fields), timeout)
 
-    def change_state(self, transition: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
+    def change_state(self, transition: int, label: str = "") -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition, label=label))
         return self._call(self._change_state, request, 60.0).success
 
     @property

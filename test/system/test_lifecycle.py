@@ -38,6 +38,26 @@ def test_commands_and_resets_before_it_is_active_are_refused_with_a_message(simu
     wait_until(lambda: client.diagnostics.get("state") == "unconfigured", "diagnostics")
 
 
+def refused_transition(simulator, transition: int, label: str = "") -> str:
+    """Return the one line that says why a transition was refused."""
+    since = len(simulator.process.log)
+    assert not simulator.client.change_state(transition, label)
+    wait_until(lambda: simulator.process.logged("is not possible", since), "message")
+    (line,) = simulator.process.log[since:]
+    return line
+
+
+def test_a_transition_out_of_order_is_refused_with_those_that_are_possible(simulator):
+    activate = Transition.TRANSITION_ACTIVATE
+    line = refused_transition(simulator, activate)
+    assert "transition 'activate' (3) is not possible from the state 'unconfigured'" in line
+    assert "possible: 'configure' (1), 'shutdown' (5)" in line
+    line = refused_transition(simulator, 0, "nonsense")
+    assert "transition 'nonsense' is not possible" in line
+    assert "transition 200 is not possible" in refused_transition(simulator, 200)
+    assert simulator.client.state == "unconfigured"
+
+
 def test_transitions_load_run_pause_and_free(simulator):
     client, process = simulator.client, simulator.process
     assert client.change_state(Transition.TRANSITION_CONFIGURE)
@@ -53,6 +73,10 @@ def test_transitions_load_run_pause_and_free(simulator):
     assert not response.success and response.message.startswith("no world runs")
     response = client.reset("procedural", seed=1)
     assert response.success, response.message
+
+    line = refused_transition(simulator, Transition.TRANSITION_ACTIVATE)
+    assert "transition 'activate' (3) is not possible from the state 'active'" in line
+    assert client.state == "active"
 
     # Pausing keeps what was commanded; going on gives exactly the frames that were missing.
     client.path_cmd.publish(path_message([np.eye(4)] * 53))
