@@ -24,10 +24,20 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter as RosParameter
 
+FRAMES = ("world_frame", "camera_frame", "optical_frame")
+
+
+class ParameterError(ValueError):
+    """A value that the table does not accept, or that does not go with another."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The values of all parameters at one time."""
+    """The values of all parameters at one time.
+
+    Raises:
+        ParameterError: two frames have one name, or one has none.
+    """
 
     mode: str = parameter(
         "lockstep",
@@ -350,6 +360,16 @@ class Settings:
         read_only=True,
     )
 
+    def __post_init__(self) -> None:
+        # A pose in the camera's own frame is a motion: of equal names, one would hide the other.
+        frames = {name: getattr(self, name) for name in FRAMES}
+        for name, frame in frames.items():
+            if not frame.strip():
+                raise ParameterError(f"parameter {name} is {frame!r}; accepted: a frame's name")
+        if len(set(frames.values())) < len(frames):
+            listed = ", ".join(f"{name} is {frame!r}" for name, frame in frames.items())
+            raise ParameterError(f"parameter {listed}; accepted: three names that differ")
+
 
 def table(settings: type = Settings) -> list[Parameter]:
     """Return all parameters of a node in the order of its settings."""
@@ -379,12 +399,12 @@ def read(node: Node, settings: type = Settings) -> Any:
     """Return the node's present values, as ``settings``.
 
     Raises:
-        ValueError: a value that the table does not accept.
+        ParameterError: a value that is not accepted.
     """
     values = node.get_parameters([line.name for line in table(settings)])
     reason = check(values, settings)
     if reason:
-        raise ValueError(f"parameter {reason}")
+        raise ParameterError(f"parameter {reason}")
     return settings(**{value.name: value.value for value in values})
 
 

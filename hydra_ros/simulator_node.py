@@ -342,7 +342,11 @@ def main(args: list[str] | None = None) -> int:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except (
+        InvalidParameterTypeException,
+        InvalidParameterValueException,
+        parameters.ParameterError,
+    ) as error:
         print(f"hydra_simulator: {error}", file=sys.stderr)
         return 2
     except Exception:

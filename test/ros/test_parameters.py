@@ -6,7 +6,7 @@ import yaml
 
 from hydra_ros import parameters
 from hydra_ros.environment import share_folder
-from hydra_ros.parameters import Settings
+from hydra_ros.parameters import ParameterError, Settings
 
 
 def test_every_parameter_is_described_and_its_default_accepted():
@@ -42,6 +42,20 @@ def test_the_markdown_table_has_a_row_for_every_parameter():
 def test_a_value_out_of_range_is_refused(name, value, words):
     line = next(line for line in parameters.table() if line.name == name)
     assert words in line.check(value)
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ({"camera_frame": "map"}, "camera_frame is 'map', .*accepted: three names that differ"),
+        ({"camera_frame": "camera_optical_frame"}, "accepted: three names that differ"),
+        ({"world_frame": ""}, "parameter world_frame is ''; accepted: a frame's name"),
+        ({"optical_frame": " "}, "parameter optical_frame is ' '"),
+    ],
+)
+def test_frames_without_a_name_of_their_own_are_refused(frames, words):
+    with pytest.raises(ParameterError, match=words):
+        Settings(**frames)
 
 
 @pytest.mark.parametrize("value", [0, 1, 5, 17, 77])

@@ -2,6 +2,8 @@
 """The node's states, under a lifecycle manager and at its end."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -115,3 +117,20 @@ def test_a_model_that_is_not_there_leaves_it_unconfigured_and_alive(start_simula
         wait_until(lambda: started.process.logged("'/nowhere' was not loaded"), "message")
         assert started.client.state == "unconfigured"
         assert started.process.interrupt(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-p", "mode:=fast"], "accepted: lockstep, realtime"),
+        (["-p", "camera_frame:=map"], "camera_frame is 'map'"),
+    ],
+)
+def test_what_is_wrong_at_the_start_is_one_line_and_exit_code_2(arguments, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "hydra_ros.simulator_node", "--ros-args", *arguments],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("hydra_simulator: ") and words in line
