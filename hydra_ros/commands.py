@@ -20,9 +20,12 @@ from hydra_ros.conversions import (
     OPTICAL_FROM_BODY,
     body_motion_to_optical,
     body_to_optical,
-    pose_from_message,
+    given_pose_from_message,
     time_to_nanoseconds,
 )
+
+# m/s and rad/s along an axis. Speeds are limited anyway; beyond, nothing is meant.
+LARGEST_VELOCITY = 1e6
 
 
 class CommandError(ValueError):
@@ -88,7 +91,7 @@ class CameraFrames:
         """Check a PoseStamped; an empty frame_id means the world frame.
 
         Raises:
-            CommandError: not finite, no unit quaternion, or an unknown frame_id.
+            CommandError: not finite, too far, no unit quaternion, or an unknown frame_id.
         """
         frame = self._known_frame(message.header.frame_id)
         pose = self._optical_pose(message.pose, frame, "pose")
@@ -119,7 +122,8 @@ class CameraFrames:
         """Check a twist: m/s and rad/s in the axes of the camera body (or the optical frame).
 
         Raises:
-            CommandError: not finite, or a stamped twist in another frame.
+            CommandError: not finite, more than ``LARGEST_VELOCITY``, or a stamped twist in another
+                frame.
         """
         frame = self.body
         if isinstance(message, TwistStamped):
@@ -138,6 +142,12 @@ class CameraFrames:
                 "not finite",
                 f"velocity {linear.tolist()}, {angular.tolist()} is not finite",
             )
+        if np.abs([linear, angular]).max() > LARGEST_VELOCITY:
+            raise CommandError(
+                "too fast",
+                f"velocity {linear.tolist()}, {angular.tolist()} is too fast; accepted: up to "
+                f"{LARGEST_VELOCITY:.0f} m/s and rad/s along each axis",
+            )
         if frame == self.body:
             rotation = OPTICAL_FROM_BODY[:3, :3]
             linear, angular = rotation @ linear, rotation @ angular
@@ -155,7 +165,7 @@ class CameraFrames:
 
     def _optical_pose(self, message: object, frame: str, name: str) -> np.ndarray:
         try:
-            pose = pose_from_message(message)
+            pose = given_pose_from_message(message)
         except ValueError as error:
             kind = f"bad {str(error).split()[0]}"  # position or orientation
             raise CommandError(kind, f"{name}: {error}") from None

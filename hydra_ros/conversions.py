@@ -22,6 +22,9 @@ from transforms3d.quaternions import mat2quat, quat2mat
 
 NANOSECONDS = 1_000_000_000
 
+# Metres along an axis. Map coordinates (UTM, ECEF) stay far below; beyond, nothing is meant.
+LARGEST_COORDINATE = 1e8
+
 # A quaternion this far from unit length is taken for rounding (0.7 for sqrt(1/2)) and
 # normalised; a longer or shorter one is a mistake.
 QUATERNION_TOLERANCE = 0.02
@@ -78,6 +81,21 @@ def pose_from_message(message: Pose) -> np.ndarray:
     pose = np.eye(4)
     pose[:3, :3] = quat2mat(wxyz / norm)
     pose[:3, 3] = position
+    return pose
+
+
+def given_pose_from_message(message: Pose) -> np.ndarray:
+    """Return the 4x4 matrix of a pose that a user gave; a camera may be driven farther.
+
+    Raises:
+        ValueError: as ``pose_from_message``, or it is farther than ``LARGEST_COORDINATE``.
+    """
+    pose = pose_from_message(message)
+    if np.abs(pose[:3, 3]).max() > LARGEST_COORDINATE:
+        raise ValueError(
+            f"position {pose[:3, 3].tolist()} is too far away; accepted: up to "
+            f"{LARGEST_COORDINATE:.0f} m along each axis"
+        )
     return pose
 
 

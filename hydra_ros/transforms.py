@@ -10,7 +10,7 @@ from geometry_msgs.msg import Pose
 from rclpy.node import Node
 from rclpy.time import Time
 
-from hydra_ros.conversions import pose_from_message
+from hydra_ros.conversions import given_pose_from_message
 
 
 def transform_lookup(node: Node, world_frame: str) -> Callable[[str, int], np.ndarray]:
@@ -40,7 +40,7 @@ def transform_lookup(node: Node, world_frame: str) -> Callable[[str, int], np.nd
         translation = found.transform.translation
         pose.position.x, pose.position.y = translation.x, translation.y
         pose.position.z = translation.z
-        return pose_from_message(pose)
+        return given_pose_from_message(pose)
 
     return lookup
 

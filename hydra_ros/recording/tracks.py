@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hydra_ros import trajectory
-from hydra_ros.conversions import NANOSECONDS, body_to_optical, pose_from_message
+from hydra_ros.conversions import NANOSECONDS, body_to_optical, given_pose_from_message
 from hydra_ros.recording.bag import Bag, BagError
 from hydra_ros.recording.bag_frames import BagTransforms, moves, plain
 
@@ -79,7 +79,7 @@ def read_track(bag: Bag, topic: str, *, optical: bool = False, frame: str | None
     poses = []
     for number, (_, _, pose) in enumerate(stamped):
         try:
-            poses.append(pose_from_message(pose))
+            poses.append(given_pose_from_message(pose))
         except ValueError as error:
             raise BagError(f"topic {topic!r} in {bag.path}: pose {number}: {error}") from None
     frames = [plain(header.frame_id) for _, header, _ in stamped]

@@ -113,6 +113,10 @@ def test_a_bad_twist_is_refused():
     twist.angular.y = float("inf")
     with pytest.raises(CommandError, match="not finite"):
         FRAMES.read_twist(twist)
+    twist.angular.y = 0.0
+    twist.linear.x = -1e200
+    with pytest.raises(CommandError, match=r"-1e\+200.* accepted: up to 1000000 m/s"):
+        FRAMES.read_twist(twist)
     stamped = TwistStamped()
     stamped.header.frame_id = "map"
     with pytest.raises(CommandError, match="'map' is not accepted for a velocity"):

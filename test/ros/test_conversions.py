@@ -102,6 +102,15 @@ def test_a_position_that_is_not_finite_is_refused(value):
         conversions.pose_from_message(message)
 
 
+def test_a_given_position_beyond_all_maps_is_refused():
+    message = Pose()
+    message.position.y = -1e8
+    assert conversions.given_pose_from_message(message)[1, 3] == -1e8
+    message.position.y = -1e300
+    with pytest.raises(ValueError, match=r"-1e\+300.* accepted: up to 100000000 m"):
+        conversions.given_pose_from_message(message)
+
+
 def test_images_survive_the_way_through_messages():
     frame = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
     header = Header(frame_id="camera_optical_frame")

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped, Twist
+from nav_msgs.msg import Path as PathMessage
 from system.simulator import path_message, pose_message, wait_until
 from transforms3d.euler import euler2mat
 
@@ -183,9 +184,9 @@ def test_frames_come_at_the_frame_rate_unless_told_otherwise(client):
 # --- Bad input ---
 
 
-def bad_position() -> PoseStamped:
+def bad_position(x: float) -> PoseStamped:
     message = pose_message(np.eye(4))
-    message.pose.position.x = float("nan")
+    message.pose.position.x = x
     return message
 
 
@@ -196,10 +197,15 @@ def bad_quaternion() -> PoseStamped:
 
 
 BAD_COMMANDS = [
-    ("pose_cmd", bad_position(), "pose_cmd refused: pose: position [nan"),
+    ("pose_cmd", bad_position(float("nan")), "pose_cmd refused: pose: position [nan"),
     ("pose_cmd", bad_quaternion(), "pose_cmd refused: pose: orientation is the zero quaternion"),
     ("pose_cmd", pose_message(np.eye(4), "odom"), "pose_cmd refused: frame_id 'odom' is unknown"),
     ("path_cmd", path_message([]), "path_cmd refused: the path has no poses"),
+    (
+        "path_cmd",
+        PathMessage(poses=[bad_position(1e300)]),
+        "path_cmd refused: pose 0: position [1e+300, 0.0, 0.0] is too far away",
+    ),
     (
         "path_cmd",
         path_message([np.eye(4)] * 2, times=[2.0, 1.0]),
