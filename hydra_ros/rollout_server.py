@@ -77,7 +77,7 @@ class RolloutServer:
         self._served: Session | None = None  # the scheduler's
         self._workers: RolloutWorkers | None = None
         self._futures = FutureStore()
-        self._futures_run = -1  # the world that they are futures of
+        self._futures_world = -1  # the number of the world that they are futures of
         self._jobs: dict[bytes, Job] = {}
         self._alone_since: float | None = None
         self._writer = ThreadPoolExecutor(1, "rollout-messages")
@@ -122,6 +122,8 @@ class RolloutServer:
 
     async def _execute(self, handle: ServerGoalHandle) -> Rollout.Result:
         accepted = time.monotonic()
+        session = self._session()
+        world = session.worlds if session else -1
         result = Rollout.Result()
         try:
             job, goal, format = await self._begin(handle)
@@ -153,8 +155,9 @@ class RolloutServer:
                 f"the frames take {size / 1e6:.1f} MB; a result may take {most / 1e6:.1f} MB "
                 "(parameter max_result_bytes): ask for fewer frames or candidates",
             )  # fmt: skip
-        if goal.keep:
-            self._keep(work, goal, result.futures)
+        # Another world may have been started, or the model loaded anew, while it was imagined.
+        if goal.keep and session is self._session() and session.worlds == world:
+            self._keep(work, goal, result.futures, world)
         result.queued_s = (job.started or accepted) - accepted
         result.context_s = work.seconds["context"]
         result.sampling_s = work.seconds["sampling"]
@@ -330,11 +333,10 @@ class RolloutServer:
 
     # --- Commits ---
 
-    def _keep(self, work: Work, goal: RolloutGoal, messages: list[ImaginedFuture]) -> None:
-        session = self._session()
-        if not session:
-            return
-        self._futures_run = session.run
+    def _keep(
+        self, work: Work, goal: RolloutGoal, messages: list[ImaginedFuture], world: int
+    ) -> None:
+        self._futures_world = world
         self._futures.keep(
             KeptFuture(
                 id=message.id, origin=work.state, states=future.states, ends=future.ends,
@@ -348,7 +350,7 @@ class RolloutServer:
         if not session:
             response.message = "the simulator is not configured"
             return response
-        if self._futures_run != session.run:
+        if self._futures_world != session.worlds:
             self._futures.clear()  # another world was started since
         try:
             future = self._futures.find(request.id)
@@ -374,7 +376,6 @@ class RolloutServer:
     def _show(self, session: Session, start: Commitment, begun: Future) -> None:
         if begun.exception():
             return
-        self._futures_run = session.run
         session.show(start.batch(session.run, session.facts.fps), start.before)
 
     @staticmethod

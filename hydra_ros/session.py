@@ -69,6 +69,7 @@ class Session:
         self.settings = settings
         self.publisher = publisher
         self.began: Any = None  # the snapshot that the world began with; commits are no beginning
+        self.worlds = 0  # begun, or tried to; a commit goes on in the same
         self._world = ""  # description of the world that runs
         self._on_frames = on_frames
         self._memory = memory
@@ -270,9 +271,11 @@ class Session:
         self.publisher.start_run(self.run, facts)
         self._on_frames(frames)
 
-    def _replace_world(self) -> None:
+    def _replace_world(self, start: Start) -> None:
         self._counters.dropped += self.steps.commanded_frames
         self.steps.run += 1
+        if not getattr(start, "continues", False):
+            self.worlds += 1
         self.publisher.drop_run()
 
     def _world_replaced(self, start: Start, facts: WorldFacts | None) -> None:

@@ -17,7 +17,7 @@ class WorldStarts:
     Args:
         thread: runs the world.
         post: runs a function soon on the executor's thread; may be called from any thread.
-        replace: called when the live world is about to be replaced.
+        replace: gets a start when the live world is about to be replaced by it.
         replaced: gets a start and the facts of the world after it, None where it was refused;
             the former world then goes on.
         answered: called after each answer.
@@ -28,7 +28,7 @@ class WorldStarts:
         thread: SimulationThread,
         post: Callable[[Callable[[], None]], None],
         *,
-        replace: Callable[[], None],
+        replace: Callable[[Start], None],
         replaced: Callable[[Start, WorldFacts | None], None],
         answered: Callable[[], None],
     ) -> None:
@@ -70,7 +70,7 @@ class WorldStarts:
             self._answer(started, prepared)
             return
         start = prepared.result()
-        self._replace()
+        self._replace(start)
         self._replacing += 1
         reset = self._thread.reset(start)
         reset.add_done_callback(

@@ -176,6 +176,31 @@ def test_futures_are_kept_until_the_next_ones_or_another_world(client):
         client.commit("")
 
 
+def test_what_was_imagined_in_the_world_before_is_not_kept(client):
+    path = [turning(client.start, CHUNK, 2)]
+    goal = client.start_imagining(
+        [turning(client.start, 4 * CHUNK, 1)] * 20, frames="last", keep=True
+    )
+    wait_until(lambda: goal.progress, "progress")
+    assert goal.progress.frames_done < goal.progress.frames_total
+    client.reset("procedural", seed=6)
+    (new,) = client.imagine(path, keep=True, priority=1)
+    late = goal.result(60)[0]
+    with pytest.raises(SimulatorError, match=f"no future '{late.id}'; kept is {new.id}"):
+        client.commit(late)
+    client.commit(new)
+
+
+def test_a_commit_leaves_what_is_being_imagined_in_its_world(client):
+    (first,) = client.imagine([turning(client.start, CHUNK, 2)], keep=True)
+    goal = client.start_imagining(
+        [turning(client.start, 4 * CHUNK, 1)] * 20, frames="last", keep=True
+    )
+    wait_until(lambda: goal.progress, "progress")
+    client.commit(first)
+    assert client.commit(goal.result(60)[0]).time == pytest.approx(4 * CHUNK / 15)
+
+
 def test_cancelling_ends_a_goal_and_the_next_one_is_served(client):
     goal = client.start_imagining([turning(client.start, 180, 0.1)] * 60, frames="last")
     wait_until(lambda: goal.progress, "progress")
