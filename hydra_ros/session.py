@@ -331,8 +331,8 @@ class Session:
         """
         if not self.active:
             raise CommandError("not active", "the simulator is not active; activate it first")
-        if self._starts.replacing or (self._starts.pending and not self.steps.begun):
-            # Where the camera will be is not known yet.
+        if self._starts.pending:
+            # Where the camera will be is not known yet; the world that still runs is given up.
             if len(self._held) >= self.settings.max_pending_frames:
                 raise CommandError(
                     "queue full", "too many commands while a world is being started; dropped"
@@ -366,7 +366,7 @@ class Session:
         return self.steps.advance(count)
 
     def _take_held(self) -> None:
-        if self._starts.replacing or (self._starts.pending and not self.steps.begun):
+        if self._starts.pending:
             return
         held, self._held = self._held, deque()
         for command in held:

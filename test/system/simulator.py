@@ -193,6 +193,10 @@ class Client:
             self.forget()
         return response
 
+    def reset_soon(self, source: str, seed: int) -> Any:
+        """Ask for a world and return the future of the answer."""
+        return self._reset.call_async(Reset.Request(source=source, seed=seed))
+
     def forget(self) -> None:
         """Forget the frames that came so far."""
         for received in (self.images, self.compressed, self.infos, self.poses, self.clocks):

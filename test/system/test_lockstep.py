@@ -167,6 +167,28 @@ def test_a_velocity_moves_the_camera_by_one_frame(client):
     np.testing.assert_allclose(moved[:, 0, 3], 0.05 * np.arange(1, 6), atol=1e-6)
 
 
+def test_commands_wait_for_the_world_that_is_being_started(client):
+    path = path_message(turning(client.start, 5))
+    client.diagnostics = {}
+    answers = [client.reset_soon("procedural", seed) for seed in range(20, 28)]
+    wait_until(lambda: client.diagnostics.get("state") == "starting", "start")
+    client.path_cmd.publish(path)
+    wait_until(lambda: all(answer.done() for answer in answers), "worlds")
+    assert all(answer.result().success for answer in answers)
+    frames = client.wait_frames(5)
+    client.reset("procedural", seed=27)
+    client.path_cmd.publish(path)
+    assert np.array_equal(client.wait_frames(5), frames)
+
+
+def test_commands_that_waited_for_a_world_that_is_refused_go_to_the_one_that_runs(client):
+    answers = [client.reset_soon("nothing", seed) for seed in range(3)]
+    client.path_cmd.publish(path_message(turning(client.start, 5)))
+    client.wait_frames(5)
+    wait_until(lambda: all(answer.done() for answer in answers), "answers")
+    assert not any(answer.result().success for answer in answers)
+
+
 def test_frames_come_at_the_frame_rate_unless_told_otherwise(client):
     assert client.set_parameter("playback_speed", 1.0) == (True, "")
     came = []

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from geometry_msgs.msg import Twist, TwistStamped
-from system.simulator import pose_message, wait_until
+from system.simulator import path_message, pose_message, wait_until
 
 import small_models
 from hydra_ros import conversions
@@ -92,6 +92,21 @@ def test_a_pose_is_reached_and_held(client):
     wait_until(lambda: np.abs(last_pose(client) - goal).max() < 1e-6, "camera at the goal", 30)
     steps = np.diff(client.shown_poses()[:, :3, 3], axis=0)
     assert np.linalg.norm(steps, axis=1).max() <= 2.0 / 15 + 1e-6  # the speed limit
+
+
+def test_commands_wait_for_the_world_that_is_being_started(client):
+    goal = np.eye(4)
+    goal[:3, 3] = 3.0, 2.0, 1.0
+    client.diagnostics = {}
+    answers = [client.reset_soon("procedural", seed) for seed in range(20, 28)]
+    wait_until(lambda: client.diagnostics.get("state") == "starting", "start")
+    client.path_cmd.publish(path_message([goal]))
+    wait_until(lambda: all(answer.done() for answer in answers), "worlds")
+    assert all(answer.result().success for answer in answers)
+    wait_until(lambda: np.abs(last_pose(client) - goal).max() < 1e-6, "camera at the goal", 30)
+    client.forget()
+    wait_until(lambda: len(client.poses) > 15, "frames")
+    np.testing.assert_allclose(last_pose(client), goal, atol=1e-6)
 
 
 def test_who_begins_to_drive_need_not_wait_for_a_standstill(start_simulator, tmp_path):
