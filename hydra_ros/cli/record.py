@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra_ros.cli.arguments import check_namespace
 from hydra_ros.cli.extras import require
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name} is {value}; it must be above 0")
+    check_namespace(options.namespace)
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra_ros.cli.arguments import check_namespace, check_seed
 from hydra_ros.cli.extras import require
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     require("bags", "mcap", "rosbags")
     if options.fps is not None and not options.fps > 0:
         raise ValueError(f"--fps is {options.fps}; it must be above 0")
+    check_seed(options.seed)
+    check_namespace(options.namespace)
     from hydra_ros.progress import ProgressReport
     from hydra_ros.recording.bag import Bag
     from hydra_ros.recording.tracks import read_track

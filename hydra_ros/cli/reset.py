@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra_ros.cli.arguments import check_namespace, check_seed
 from hydra_ros.cli.extras import require
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Reset; 0, or 1 when the simulator refuses or cannot be found."""
+    check_seed(options.seed)
+    check_namespace(options.namespace)
     if options.from_bag:
         require("bags", "mcap", "rosbags")
         if not options.image_topic or bool(options.pose_topic) == bool(options.odom_topic):
