@@ -124,7 +124,10 @@ class Settings:
         "", "Caption of that world; empty takes the clip's own caption, if it has one."
     )
     procedural_family: str = parameter(
-        "look_away", "Kind of scene and camera path a procedural world starts from."
+        "look_away",
+        "Kind of scene and camera path a procedural world starts from.",
+        # As in hydra_model.procedural, whose import would take long.
+        choices=("look_away", "sinusoid", "drive", "strafe", "orbit", "full_turn", "mild"),
     )
     clips_folder: str = parameter(
         "",

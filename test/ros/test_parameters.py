@@ -4,6 +4,7 @@ import dataclasses
 import pytest
 import yaml
 
+from hydra_model.procedural import FAMILIES
 from hydra_ros import parameters
 from hydra_ros.environment import share_folder
 from hydra_ros.parameters import ParameterError, Settings
@@ -34,6 +35,7 @@ def test_the_markdown_table_has_a_row_for_every_parameter():
     ("name", "value", "words"),
     [
         ("mode", "fast", "accepted: lockstep, realtime"),
+        ("procedural_family", "moon", "accepted: look_away, sinusoid"),
         ("chunk_frames", 16, "accepted: 0 or 1"),
         ("jpeg_quality", 0, "accepted: 1 to 100"),
         ("playback_speed", -1.0, "accepted: 0.0 to"),
@@ -42,6 +44,11 @@ def test_the_markdown_table_has_a_row_for_every_parameter():
 def test_a_value_out_of_range_is_refused(name, value, words):
     line = next(line for line in parameters.table() if line.name == name)
     assert words in line.check(value)
+
+
+def test_the_kinds_of_procedural_world_are_those_that_there_are():
+    line = next(line for line in parameters.table() if line.name == "procedural_family")
+    assert line.choices == FAMILIES
 
 
 @pytest.mark.parametrize(
@@ -87,6 +94,7 @@ def test_a_launch_argument_becomes_a_value_of_the_parameters_type(name, text, va
         ("publish_clock", "perhaps", "publish_clock is 'perhaps'; accepted: true, false"),
         ("playback_speed", "nan", "accepted: 0.0 to"),
         ("mode", "fast", "accepted: lockstep, realtime"),
+        ("procedural_family", "moon", "accepted: look_away, sinusoid"),
     ],
 )
 def test_a_launch_argument_that_does_not_fit_is_named(name, text, words):
