@@ -38,13 +38,7 @@ def join(device: str = "auto") -> Process:
     place = choose_device(device)
     if place.type == "cuda":
         if ":" not in str(place):
-            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        count = torch.cuda.device_count()
-        if place.index >= count:
-            raise ValueError(
-                f"device {str(place)!r}, but PyTorch sees {count} GPUs here; accepted: cuda:0 to "
-                f"cuda:{count - 1}, a process each"
-            )
+            place = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
         torch.cuda.set_device(place)
     if ranks > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
