@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 # FastDDS 2 (Jazzy) reads only the first. FastDDS 3 (Kilted and later) reads the second, still
 # reads the first with a warning, and calls it an error when both are set.
@@ -16,6 +17,25 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 # working directory.
 _OWN_VARIABLES = (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")
 _OWN_FILES = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")
+
+
+class RosStartError(ValueError):
+    """ROS did not start, mostly for wrong arguments after ``--ros-args``."""
+
+
+def start_ros(args: list[str] | None, **options: Any) -> None:
+    """Call ``rclpy.init``, with an error of one line.
+
+    Raises:
+        RosStartError: an argument is unknown, a file is not there, a rule is none, ...
+    """
+    import rclpy
+
+    try:
+        rclpy.init(args=args, **options)
+    except RuntimeError as error:  # of rcl
+        reason = " ".join(str(error).split())
+        raise RosStartError(f"ROS did not start with these arguments: {reason}") from None
 
 
 def share_folder(*parts: str) -> Path:

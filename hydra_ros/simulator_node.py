@@ -30,7 +30,7 @@ from hydra_ros import conversions, parameters
 from hydra_ros.command_inputs import CommandInputs
 from hydra_ros.commands import CameraFrames, Command, CommandError
 from hydra_ros.diagnostics import Counters, Status, diagnostic_message
-from hydra_ros.environment import use_dds_profile
+from hydra_ros.environment import RosStartError, start_ros, use_dds_profile
 from hydra_ros.frame_clock import FrameClock
 from hydra_ros.frame_publisher import FramePublisher
 from hydra_ros.memory_publisher import MemoryPublisher
@@ -330,10 +330,14 @@ class SimulatorNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted; the exit code is 0 then, 2 for bad parameters."""
+    """Run the node until it is interrupted; the exit code is 0 then, 2 for wrong arguments."""
     use_dds_profile()
     let_idle_threads_sleep()
-    rclpy.init(args=args)
+    try:
+        start_ros(args)
+    except RosStartError as error:
+        print(f"hydra_simulator: {error}", file=sys.stderr)
+        return 2
     node = None
     try:
         node = SimulatorNode()

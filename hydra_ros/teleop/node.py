@@ -22,6 +22,7 @@ from std_msgs.msg import Header
 
 from hydra_ros import parameters
 from hydra_ros.conversions import pose_to_message
+from hydra_ros.environment import start_ros
 from hydra_ros.teleop.joystick import joystick_direction
 from hydra_ros.teleop.keys import DIRECTIONS, FASTER, HELP, QUIT, SLOWER, SPEED_STEP, STOP, HeldKeys
 from hydra_ros.teleop.motion import Limits, look_away, next_velocity, scaled
@@ -234,11 +235,11 @@ def main(args: list[str] | None = None) -> int:
     """Drive until q or Ctrl-C (0); wrong parameters are 2, no terminal (any more) is 3."""
     # Our own handling of signals: after rclpy's, nothing could be published any more, and
     # SIGTERM and a closed terminal must put the terminal back and stop the camera, too.
-    rclpy.init(args=args, signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, _terminal_closed)
     try:
+        start_ros(args, signal_handler_options=rclpy.SignalHandlerOptions.NO)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, _terminal_closed)
         with ExitStack() as context:
             context.callback(rclpy.try_shutdown)
             node = rclpy.create_node("hydra_teleop")
