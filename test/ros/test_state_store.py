@@ -50,11 +50,11 @@ def state(name: str = "start", prompt: str = "", **changes) -> SavedState:
         np.arange(5.0), "observed",
     )  # fmt: skip
     snapshot = State(
-        memory=MemoryBank([segment]), pose=POSE, time=2.5, seed=3, chunks=1, prompt=prompt,
+        memory=MemoryBank([segment]), pose=POSE, time=4.5, seed=3, chunks=1, prompt=prompt,
         fov_x=1.0,
     )  # fmt: skip
     facts = StateFacts(
-        name=name, time=2.5, memory_frames=5, memory_bytes=segment.latents.bytes, pose=POSE,
+        name=name, time=4.5, memory_frames=5, memory_bytes=segment.latents.bytes, pose=POSE,
         model=CONFIG.name, world="procedural world 3", saved_at=1, persistent=False,
     )  # fmt: skip
     return SavedState(facts=dataclasses.replace(facts, **changes), snapshot=snapshot)
