@@ -86,7 +86,7 @@ class Commitment:
     published. ``frames`` is filled by ``begin``.
     """
 
-    continues = True  # it is no beginning of a world
+    continues = True
 
     def __init__(self, future: KeptFuture, chunks: int, description: str) -> None:
         self.description = description

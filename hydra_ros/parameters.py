@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter as RosParameter
 
+HIGHEST_SEED = 2**63 - 1
 FRAMES = ("world_frame", "camera_frame", "optical_frame")
 
 
@@ -118,7 +119,7 @@ class Settings:
         0,
         "Seed of that world: its scene, if procedural, and the sampler's noise.",
         minimum=0,
-        maximum=2**63 - 1,
+        maximum=HIGHEST_SEED,
     )
     prompt: str = parameter(
         "", "Caption of that world; empty takes the clip's own caption, if it has one."

@@ -274,7 +274,7 @@ class Session:
     def _replace_world(self, start: Start) -> None:
         self._counters.dropped += self.steps.commanded_frames
         self.steps.run += 1
-        if not getattr(start, "continues", False):
+        if not start.continues:
             self.worlds += 1
         self.publisher.drop_run()
 
@@ -282,7 +282,7 @@ class Session:
         if facts:
             self.steps.facts = facts
             self._world = start.description
-            if not getattr(start, "continues", False):
+            if not start.continues:
                 self.began = facts.state
             self.steps.problem = ""
             self._memory.start_world()

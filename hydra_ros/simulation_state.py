@@ -25,6 +25,8 @@ class SimulationState(IntEnum):
 class Restart:
     """A world's start: the state that a world began with."""
 
+    continues = False
+
     def __init__(self, state: Any, description: str) -> None:
         self.description = description
         self.pose = state.pose

@@ -77,7 +77,10 @@ class StepResult:
 
 
 class Start(Protocol):
-    """What a world starts from: a context clip or a saved state."""
+    """What a world starts from: a context clip, a saved state or an imagined future."""
+
+    continues: bool  # whether the world that runs goes on: no beginning of another
+    description: str
 
     def begin(self, world: Any) -> None:
         """Make it the live world, or raise and change nothing."""

@@ -16,6 +16,7 @@ import numpy as np
 from hydra_model.cameras import load_cameras
 from hydra_model.video import fit_frames, read_video
 from hydra_ros import trajectory
+from hydra_ros.parameters import HIGHEST_SEED
 
 # A clip may lose this part of its picture where its shape differs from the model's (832x480
 # for 160x96 loses 0.04); more would change what the camera is.
@@ -35,6 +36,8 @@ class StartingWorld:
     seed: int
     fov_x: float | None
     description: str
+
+    continues = False
 
     @property
     def pose(self) -> np.ndarray:
@@ -85,8 +88,8 @@ def procedural_world(form: ContextFormat, *, seed: int, prompt: str, family: str
         raise ValueError(
             f"procedural_family is {family!r}; accepted: {', '.join(sorted(FAMILIES))}"
         )
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed}; accepted: 0 to {2**63 - 1}")
+    if not 0 <= seed <= HIGHEST_SEED:
+        raise ValueError(f"seed is {seed}; accepted: 0 to {HIGHEST_SEED}")
     shown = episode(
         seed,
         family=family,

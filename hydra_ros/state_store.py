@@ -54,6 +54,8 @@ class SavedState:
     facts: StateFacts
     snapshot: Any
 
+    continues = False
+
     @property
     def description(self) -> str:
         """What world it is of, in words."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-HIGHEST_SEED = 2**63 - 1
+from hydra_ros.parameters import HIGHEST_SEED
 
 
 def check_seed(seed: int) -> None:
