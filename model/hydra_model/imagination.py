@@ -38,6 +38,7 @@ from hydra_model.sampler import integrate
 from hydra_model.state import State
 from hydra_model.transformer import Conditioning
 from hydra_model.world import Cancelled, Frames, Poses, World
+from hydra_model.world_model import check_finite
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ class Imagination:
             with self._timed("sampling"):
                 latents = next(steps)
             yield "sampling"
-        world.check_finite(latents)
+        check_finite(latents)
         decoded: list[list[Frames]] = [[] for _ in batch]
         # On a CPU a batch only falls out of the caches; a GPU decodes it at once.
         together = len(batch) if world.device.type == "cuda" else 1

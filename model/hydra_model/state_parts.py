@@ -41,7 +41,7 @@ def state_from_facts(facts: Mapping[str, Any], memory: MemoryBank) -> State:
     if not memory.segments:
         raise ValueError("its memory is empty")
     last = float(memory.segments[-1].times[-1])
-    if not (np.isfinite(time) and time >= last - 1e-6):
+    if not last <= time < np.inf:
         raise ValueError(f"its time is {time} s; accepted: from the last in memory, {last} s, on")
     return State(
         memory=memory, pose=check_poses([facts["pose"]], "pose")[0],

@@ -38,7 +38,7 @@ from hydra_model.state_parts import check_latents
 from hydra_model.timings import Clock
 from hydra_model.tiny_decoder import VideoDecoder
 from hydra_model.transformer import Transformer
-from hydra_model.world_model import Frames, Poses, WorldModel
+from hydra_model.world_model import Frames, Poses, WorldModel, check_finite
 
 __all__ = ["Cancelled", "Chunk", "Frames", "Poses", "State", "World"]
 
@@ -262,7 +262,7 @@ class World(WorldModel):
             self.transformer, noise, conditioning, self.sampler,
             negative=negative, before_step=check, selections=chosen,
         )  # fmt: skip
-        self.check_finite(latents)
+        check_finite(latents)
         clock.lap("sampling")
         if on_retrieval is not None and chosen is not None:
             stride = self.config.transformer.memory_stride[0]

@@ -120,14 +120,6 @@ class WorldModel:
         guided = self.sampler.guidance_scale != 1.0 and self.config.text is not None
         return prepare(state.prompt), prepare(self.sampler.negative_prompt) if guided else None
 
-    def check_finite(self, latents: Tensor) -> None:
-        """Raise ``ValueError`` where a prediction is no picture: memory would keep it for good."""
-        if not bool(torch.isfinite(latents).all()):
-            raise ValueError(
-                "the prediction is not finite, so nothing of it is kept; the poses may lie too far "
-                "from all that memory holds"
-            )
-
     def segment(
         self, latents: Tensor, targets: Targets, frames: Frames, origin: Origin = "imagined"
     ) -> Segment:
@@ -153,3 +145,12 @@ class WorldModel:
         latents = self.autoencoder.encode(frames_to_video(frames, self.device))[0]
         targets = Targets(poses, times, latent_poses(poses, stride), times[::stride])
         return self.segment(latents, targets, frames, "observed")
+
+
+def check_finite(latents: Tensor) -> None:
+    """Raise ``ValueError`` where a prediction is no picture: memory would keep it for good."""
+    if not bool(torch.isfinite(latents).all()):
+        raise ValueError(
+            "the prediction is not finite, so nothing of it is kept; the poses may lie too far "
+            "from all that memory holds"
+        )

@@ -9,7 +9,8 @@ import yaml
 
 from hydra_model.training.command import CONFIGS, presets
 from hydra_model.training.procedural_run import Length, ProceduralRun
-from hydra_model.training.settings import build, read_yaml
+from hydra_model.training.settings import read_yaml
+from hydra_model.typed_values import build
 
 TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 

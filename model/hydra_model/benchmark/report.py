@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -60,10 +59,10 @@ def check_file(file: Path) -> None:
     """Make a file's folder, or raise ``ValueError`` before anything is measured."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder")
     except OSError as error:
         raise ValueError(f"{file} cannot be written: {error.strerror or error}") from error
+    if file.is_dir():
+        raise ValueError(f"{file} cannot be written: is a folder")
 
 
 def check_plot(file: Path) -> None:

@@ -119,7 +119,7 @@ def prepare(
     suffix = "" if part == (0, 1) else f"-{part[0]}-of-{part[1]}"
     path = folder / f"index{suffix}.json"
     about = {"model": encoder.identity(), "name": encoder.config.name, "data": source.title}
-    index, redone = _resume(path, about)
+    index, lost = _resume(path, about)
     own = [(i, name) for i, name in enumerate(source.names()) if i % part[1] == part[0]]
     others = [_resume(other, about)[0] for other in folder.glob("index*.json") if other != path]
     elsewhere = {name for other in others for name in other.names}
@@ -156,7 +156,7 @@ def prepare(
             flush()
     index.write(path)
     reasons = Counter(text.split(":", 1)[0] for text in skipped.values())
-    return Prepared(encoded, len(have), reasons, min(redone, encoded))
+    return Prepared(encoded, len(have), reasons, sum(name in lost for _, name in todo))
 
 
 def describe(reasons: Counter[str]) -> str:
@@ -164,9 +164,10 @@ def describe(reasons: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "none"
 
 
-def _resume(path: Path, about: dict[str, Any]) -> tuple[Index, int]:
+def _resume(path: Path, about: dict[str, Any]) -> tuple[Index, set[str]]:
+    """Return what of an index is there, and the clips of shards that are not."""
     if not path.exists():
-        return Index(about), 0
+        return Index(about), set()
     index = Index.read(path)
     if index.about["model"] != about["model"]:
         raise ValueError(
@@ -174,8 +175,8 @@ def _resume(path: Path, about: dict[str, Any]) -> tuple[Index, int]:
             "choose another folder"
         )
     whole = [entry for entry in index.shards if check_shard(path.parent, entry) is None]
-    redone = sum(len(e["clips"]) for e in index.shards if e not in whole)
-    return Index(about, whole, {}), redone
+    lost = {name for entry in index.shards if entry not in whole for name in entry["clips"]}
+    return Index(about, whole, {}), lost
 
 
 def _survey(

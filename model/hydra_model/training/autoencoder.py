@@ -21,7 +21,7 @@ from hydra_model.training import state as run_state
 from hydra_model.training.data import WorldStream, render_clips, to_video
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.muon import Muon
-from hydra_model.training.settings import check
+from hydra_model.typed_values import check
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,8 @@ def read_settings(options: argparse.Namespace) -> Any:
     """Return the ``ProceduralRun`` or ``FinetuneRun`` that the options describe."""
     from hydra_model.training.finetune_run import FinetuneRun
     from hydra_model.training.procedural_run import ProceduralRun
-    from hydra_model.training.settings import build, read_yaml, with_overrides
+    from hydra_model.training.settings import read_yaml, with_overrides
+    from hydra_model.typed_values import build
 
     path = options.config
     if path is None:

@@ -37,7 +37,7 @@ def join(device: str = "auto") -> Process:
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     place = choose_device(device)
     if place.type == "cuda":
-        if ":" not in str(place):
+        if ":" not in device:
             place = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
         torch.cuda.set_device(place)
     if ranks > 1 and not dist.is_initialized():

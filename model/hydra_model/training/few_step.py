@@ -32,7 +32,6 @@ from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.layouts import draw_layout, most_frames
-from hydra_model.training.settings import check
 from hydra_model.training.transformer import (
     TransformerTraining,
     compile_blocks,
@@ -42,6 +41,7 @@ from hydra_model.training.transformer import (
     use_kernels,
 )
 from hydra_model.transformer import Conditioning, Transformer
+from hydra_model.typed_values import check
 
 
 @dataclass(frozen=True, kw_only=True)

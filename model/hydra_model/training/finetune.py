@@ -26,9 +26,9 @@ from hydra_model.training.hydra_objective import (
 )
 from hydra_model.training.journal import Journal
 from hydra_model.training.latent_batches import BatchStream, Clips
-from hydra_model.training.settings import check
 from hydra_model.training.sharding import Checkpoints, ShardedAverage, join_alone, shard, whole
 from hydra_model.transformer import Transformer
+from hydra_model.typed_values import check
 from hydra_model.video import write_video
 
 

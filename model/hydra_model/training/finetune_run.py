@@ -27,8 +27,8 @@ from hydra_model.training.finetune import FinetuneTraining, finetune
 from hydra_model.training.hydra_objective import initialise_additions
 from hydra_model.training.journal import Journal
 from hydra_model.training.latent_batches import Clips, SyntheticClips
-from hydra_model.training.settings import check
 from hydra_model.transformer import Transformer
+from hydra_model.typed_values import check
 
 STARTS = "wan-base:FILE, hydra:FILE, folder:MODEL_FOLDER or random"
 

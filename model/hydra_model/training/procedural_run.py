@@ -34,10 +34,10 @@ from hydra_model.training.few_step import FewStepTraining, train_few_step
 from hydra_model.training.initialisation import widened
 from hydra_model.training.journal import Journal
 from hydra_model.training.samples import show_world
-from hydra_model.training.settings import check
 from hydra_model.training.state import to_half
 from hydra_model.training.transformer import TransformerTraining, train_transformer
 from hydra_model.transformer import Transformer
+from hydra_model.typed_values import check
 
 
 @dataclass(frozen=True, kw_only=True)

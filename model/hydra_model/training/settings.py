@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed settings from YAML: every error names the field and says what is accepted."""
+"""Settings from YAML and the command line, before ``typed_values`` builds what they are for."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from hydra_model.typed_values import build, check
-
-__all__ = ["build", "check", "read_yaml", "with_overrides"]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

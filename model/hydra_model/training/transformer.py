@@ -29,9 +29,9 @@ from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
-from hydra_model.training.settings import check
 from hydra_model.training.whereabouts import Forecaster, flow_loss
 from hydra_model.transformer import Conditioning, Transformer
+from hydra_model.typed_values import check
 
 Conditioned = TypeVar("Conditioned", Conditioning, DetailConditioning)
 
