@@ -33,7 +33,8 @@ class AutoencoderTraining:
     from a unit Gaussian, ``edges`` the difference of image gradients beside plain L1;
     ``subject_weight`` is the weight of pixels that show a subject in both. ``anchor`` weighs the
     squared distance, in deviations of each channel, from the latents of the weights that training
-    begins with, so that a transformer which knows those can go on with the new ones.
+    begins with, so that a transformer which knows those can go on with the new ones. With
+    ``decoder_only`` the encoder stays what it is, and so do all latents.
     """
 
     frames: int = 17
@@ -46,6 +47,7 @@ class AutoencoderTraining:
     edges: float = 0.5
     subject_weight: float = 8.0
     anchor: float = 0.0
+    decoder_only: bool = False
     average_decay: float = 0.998
 
     def __post_init__(self) -> None:
@@ -144,7 +146,10 @@ def train_autoencoder(
     model = Autoencoder(config.autoencoder).prepare(device, torch.float32).requires_grad_(True)
     if begin is not None:
         model.load_state_dict(begin)
-    parameters = list(model.parameters())
+    if training.decoder_only:
+        model.wan.encoder.requires_grad_(False)
+        model.wan.quant_conv.requires_grad_(False)
+    parameters = [p for p in model.parameters() if p.requires_grad]
     kernels = [p for p in parameters if p.ndim >= 2 and p[0].numel() > 1]
     rest = [p for p in parameters if not (p.ndim >= 2 and p[0].numel() > 1)]
     rules: list[torch.optim.Optimizer] = [

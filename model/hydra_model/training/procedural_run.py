@@ -194,9 +194,10 @@ def _autoencoder(
         if length.steps is not None and steps < length.steps:
             return False
         worlds = settings.autoencoder.worlds
-        config = measure_latents(
-            config, weights, process.device, worlds=4 * worlds, at_once=worlds, core=plain
-        )
+        if not settings.autoencoder.decoder_only:
+            config = measure_latents(
+                config, weights, process.device, worlds=4 * worlds, at_once=worlds, core=plain
+            )
         if process.leads:
             save_file(to_half(weights), model_folder / "autoencoder.safetensors")
             (model_folder / "config.json").write_text(config.to_json())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -29,6 +30,7 @@ from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
+from hydra_model.training.own_starts import OwnStarts, first_draws, own_start
 from hydra_model.training.whereabouts import Forecaster, flow_loss
 from hydra_model.transformer import Conditioning, Transformer
 from hydra_model.typed_values import check
@@ -52,7 +54,9 @@ class TransformerTraining:
     ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss, ``flow_weight`` that of
     ``whereabouts.flow_loss``, where the model has a scene flow; ``context_noise`` is the
     largest deviation of the noise added to every second context, so that the model stands its
-    own errors. ``plain_share`` of the steps are on "plain" worlds. ``matrix_rate`` is Muon's
+    own errors. ``own_share`` of each world's draws begin where the model's own sampling leads,
+    and weigh ``own_weight`` (``own_starts``; for weights that are trained already).
+    ``plain_share`` of the steps are on "plain" worlds. ``matrix_rate`` is Muon's
     rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else); both fall over the
     last ``falling_share`` of the run. The worlds begin with those of ``first_step``, so that a
     run from another's weights need not meet that one's.
@@ -73,6 +77,8 @@ class TransformerTraining:
     balance_floor: float = 0.05
     plain_share: float = 0.2
     context_noise: float = 0.1
+    own_share: float = 0.0
+    own_weight: float = 2.0
     falling_share: float = 0.3
     average_decay: float = 0.9993
     seed: int = 0
@@ -83,10 +89,11 @@ class TransformerTraining:
         check(
             self, "0 or more",
             "matrix_rate", "learning_rate", "weight_decay", "subject_weight", "returned_weight",
-            "forecast_weight", "flow_weight", "frame_balance", "context_noise", "first_step",
+            "forecast_weight", "flow_weight", "frame_balance", "context_noise", "own_weight",
+            "first_step",
         )  # fmt: skip
         check(self, "above 0", "shift", "balance_floor")
-        check(self, "0 to 1", "blind_share", "plain_share", "falling_share")
+        check(self, "0 to 1", "blind_share", "own_share", "plain_share", "falling_share")
         check(self, "0 or more and below 1", "average_decay")
 
 
@@ -185,8 +192,12 @@ def batch_loss(
     training: TransformerTraining,
     generator: torch.Generator,
     forecaster: Forecaster | None = None,
+    own: OwnStarts | None = None,
 ) -> Losses:
-    """Return the losses of one batch: 0 for a forecaster or scene flow that is not there."""
+    """Return the losses of one batch: 0 for a forecaster or scene flow that is not there.
+
+    With ``own`` some of the targets begin where the model's own sampling leads.
+    """
     draws = training.draws
     device = batch.target.device
 
@@ -204,12 +215,28 @@ def batch_loss(
     noise = normal(latents.shape)
     noisy = flow.mix(latents, noise, sigma)
     features: list[Tensor] = []
-    with torch.autocast(device.type, torch.bfloat16):
-        conditioning = model.prepare(
+
+    def prepared(model: Transformer, features: list[Tensor] | None = None) -> Conditioning:
+        return model.prepare(
             context, batch.context_camera, batch.target_camera,
             context_times=batch.context_times, target_times=batch.target_times,
             detail_camera=batch.detail_camera, features=features,
         )  # fmt: skip
+
+    subject = batch.subject.repeat_interleave(draws, 0)
+    started = 0 if own is None else round(draws * training.own_share)
+    rows = first_draws(count, draws, started, device)
+    with torch.autocast(device.type, torch.bfloat16):
+        conditioning = prepared(model, features)
+        if own is not None and started:
+            with torch.no_grad():
+                start = own_start(
+                    model, own, repeat(conditioning, started),
+                    repeat(prepared(own.teacher), started), latents[rows], noise[rows],
+                    subject[rows],
+                )  # fmt: skip
+            noisy[rows], sigma[rows] = start.noisy, start.sigma
+            noise[rows] = start.velocity + latents[rows]  # as the velocity is taken from it
         prediction = model(noisy, sigma, repeat(conditioning, draws))
         if forecaster is None:
             forecast = prediction.new_zeros(())
@@ -217,7 +244,6 @@ def batch_loss(
             forecast = forecaster.loss(features, batch.forecast)
         moving = scene_flow_loss(model, features, batch)
     error = flow.velocity_error(prediction, latents, noise)
-    subject = batch.subject.repeat_interleave(draws, 0)
     balance: Tensor | float = 1.0
     if training.frame_balance > 0:
         balance = flow.frame_balance(
@@ -227,6 +253,7 @@ def batch_loss(
     # Of whole frames: to weigh subjects where they are is to show them wherever they might be.
     again = batch.returned.amax((-2, -1), keepdim=True).repeat_interleave(draws, 0) > 0
     weight = torch.where(again, training.returned_weight * weight, weight)
+    weight[rows] = training.own_weight
     weighted = flow.weighted_mean(error, weight)
     plain = error.detach().mean()
     return Losses(weighted, plain, forecast, moving)
@@ -282,6 +309,11 @@ def train_transformer(
     initialise(model)
     if begin is not None:
         model.load_state_dict(widened(begin, model))
+    own = None
+    if training.own_share > 0:
+        if begin is None:
+            raise ValueError("own_share needs weights to begin with: start_from")
+        own = OwnStarts.of(copy.deepcopy(model), config.sampler)
     forecaster = Forecaster(config.transformer).to(device)
     parameters = [*model.parameters(), *forecaster.parameters()]
     rules = [
@@ -299,8 +331,11 @@ def train_transformer(
             rule.load_state_dict(values)
         average.load_state_dict(saved["average"])
         step, spent = saved["step"], saved["spent"]
-    use_kernels(model)
+    for each in (model,) if own is None else (model, own.teacher):
+        use_kernels(each)
     use_compiled = compile_blocks(model) if compiled else None
+    if compiled and own is not None:
+        compile_blocks(own.teacher)(True)
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
     generator = torch.Generator(device)
@@ -344,6 +379,7 @@ def train_transformer(
         layout = draw_layout(number, training.seed, chunk, config.video.fps)
         if use_compiled is not None:
             use_compiled(layout.context_latents == chunk)
+        whole = layout.context_latents == chunk == layout.target_latents
         # Every so many steps, so that no block of drawn worlds is left half used.
         plain_steps = math.floor(number * training.plain_share)
         if math.floor((number + 1) * training.plain_share) > plain_steps:
@@ -352,7 +388,10 @@ def train_transformer(
             worlds = streams[config.world_style].worlds(number)
         batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
         generator.manual_seed(number * process.ranks + process.rank)
-        losses = batch_loss(model, batch, training, generator, forecaster)
+        # Of the usual shape alone, which is compiled.
+        losses = batch_loss(
+            model, batch, training, generator, forecaster, own if whole else None
+        )
         for rule in rules:
             rule.zero_grad(set_to_none=True)
         told = training.forecast_weight * losses.forecast + training.flow_weight * losses.flow

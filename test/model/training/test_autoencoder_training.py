@@ -93,3 +93,18 @@ def test_an_anchor_keeps_latents_near_those_of_the_weights_begun_with(tmp_path: 
 
     free, held = moved(0.0), moved(100.0)
     assert held < 0.5 * free, (held, free)
+
+
+def test_a_decoder_alone_is_trained_and_latents_stay_what_they_were(tmp_path: Path) -> None:
+    config = dataclasses.replace(SHORT, context_latents=2, chunk_latents=2)  # little to render
+    training = AutoencoderTraining(frames=5, clips=2, worlds=1, decoder_only=True)
+    torch.manual_seed(3)
+    given = Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32)
+    begin = {name: value.clone() for name, value in given.state_dict().items()}
+    weights, _ = train_autoencoder(
+        config, training, Process(0, 1, torch.device("cpu")), folder=tmp_path, seconds=math.inf,
+        total_steps=2, compiled=False, begin=begin, log=lambda line: None,
+    )  # fmt: skip
+    changed = {name for name, value in begin.items() if not torch.equal(value, weights[name])}
+    assert changed
+    assert all(name.startswith(("wan.decoder.", "wan.post_quant_conv.")) for name in changed)
