@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra_ros.cli.arguments import check_seed
 from hydra_ros.threads import let_idle_threads_sleep
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _clips(options: argparse.Namespace) -> dict[str, Callable[[], Clip]]:
 
     if options.fov is not None and not 0 < options.fov < 180:
         raise ValueError(f"--fov is {options.fov}; it must lie between 0 and 180 degrees")
+    check_seed(options.seed)
     custom = (options.video, options.cameras)
     if options.examples:
         if any(custom):

@@ -128,6 +128,7 @@ def test_the_seed_decides_the_prediction(model, examples, tmp_path):
         (("--frames", "99"), "frames is 99"),
         (("--steps", "0"), "steps is 0"),
         (("--fov", "190"), "--fov is 190.0; it must lie between 0 and 180"),
+        (("--seed", "-1"), "--seed is -1; accepted: 0 to 9223372036854775807"),
         (("--examples", "."), "not both"),
     ],
 )
