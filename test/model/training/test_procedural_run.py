@@ -73,6 +73,16 @@ def test_a_run_says_on_which_worlds_it_was(tmp_path: Path) -> None:
     trained = load_config(tmp_path / "run" / "model")
     assert trained.world_style == "rich"
     assert trained.autoencoder.latents_mean != SHORT.autoencoder.latents_mean
+    # A decoder that goes on by itself leaves the latents and what is known of them.
+    settings = procedural(
+        tmp_path / "decoder", tmp_path / "run" / "model" / "config.json",
+        start_from=str(tmp_path / "run" / "model"),
+    )  # fmt: skip
+    alone = dataclasses.replace(settings.autoencoder, decoder_only=True)
+    settings = dataclasses.replace(settings, autoencoder=alone)
+    run_procedural(settings, process, journal, only_autoencoder=True)
+    decoder = load_config(tmp_path / "decoder" / "model")
+    assert decoder.autoencoder == trained.autoencoder
     stream = WorldStream(2, process, style=trained.world_style, steps_at_once=2)
     assert stream.worlds(1).scenes.style == "rich"
 

@@ -64,3 +64,16 @@ def test_a_value_out_of_range_is_refused_by_name(recipe, field, value, accepted)
     group, _, name = f"config.{field}".rpartition(".")
     with pytest.raises(ValueError, match=rf"{group}: {name} is \S+; accepted is {accepted}$"):
         build(kind, values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "needed"),
+    [
+        ("transformer.own_share", 0.5, "weights to begin with: start_from and borrowed_autoen"),
+        ("autoencoder.decoder_only", "true", "an encoder to begin with: start_from, without"),
+    ],
+)
+def test_what_needs_weights_to_begin_with_is_refused_without(field, value, needed) -> None:
+    values = with_overrides(read_yaml(CONFIGS / "default.yaml"), [f"{field}={value}"])
+    with pytest.raises(ValueError, match=rf"{field} needs {needed}"):
+        build(ProceduralRun, values)
