@@ -39,6 +39,7 @@ from hydra_ros.srv import Commit, DeleteState, ListStates, LoadState, Reset, Sav
 from hydra_ros.state_watch import StateWatch
 
 PathLike = Path | Sequence[Any] | np.ndarray  # the latter two: poses [N, 4, 4]
+_SAME_POSE = 1e-5  # metres, and of a rotation's numbers: what a message's quaternion rounds off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,9 @@ class SimulatorClient:
         self._observer: Observer | None = None
         self._frames: list[ReceivedFrame] = []
         self._came = threading.Condition()
+        # Where the camera will be when all frames have come that were asked for before, [4, 4]:
+        # of a commit or of a step that was not waited for. None where there is nothing to expect.
+        self._leads_to: np.ndarray | None = None
 
     def __enter__(self) -> SimulatorClient:
         return self
@@ -189,7 +193,8 @@ class SimulatorClient:
         """
         id = future if isinstance(future, str) else future.id
         answer = self._call(Commit, "commit", Commit.Request(id=id, frames=frames))
-        return Camera(pose=pose_from_message(answer.pose.pose), time=answer.time)
+        self._leads_to = pose_from_message(answer.pose.pose)
+        return Camera(pose=self._leads_to, time=answer.time)
 
     # --- The live world ---
 
@@ -197,6 +202,7 @@ class SimulatorClient:
         """Start a world; see the service ``~/reset``."""
         request = Reset.Request(source=source, seed=seed, prompt=prompt)
         answer = self._call(Reset, "reset", request)
+        self._leads_to = None
         if self._observer:
             self._observer.begin()
         return Camera(pose=pose_from_message(answer.start_pose.pose), time=0.0)
@@ -206,7 +212,8 @@ class SimulatorClient:
     ) -> list[ReceivedFrame]:
         """Let a lockstep simulator show one frame for each of the poses [N, 4, 4].
 
-        ``timeout`` is the longest wait for one frame, in seconds.
+        ``timeout`` is the longest wait for one frame, in seconds. Frames that are still coming of
+        a commit, or of a step that ended in a ``TimeoutError``, are left out.
 
         Raises:
             TimeoutError: no frame for so long; the simulator may not be in lockstep, may be
@@ -219,16 +226,33 @@ class SimulatorClient:
                 raise TimeoutError(f"no simulator was found at {self._path.topic_name!r}")
             time.sleep(0.02)
         message = path_message(poses, self._relative_frame() if relative else "")
+        start, self._leads_to = self._leads_to, None
+        path = None if isinstance(poses, Path) else np.asarray(poses, dtype=np.float64)
+        first: np.ndarray | None = None
+        if start is not None and path is not None and len(path):
+            first = start @ path[0] if relative else path[0]
         with self._came:
             self._frames = []
             self._path.publish(message)
             for count in range(1, len(message.poses) + 1):
-                if not self._came.wait_for(lambda n=count: len(self._frames) >= n, timeout):
+                if not self._came.wait_for(lambda n=count: len(self._since(first)) >= n, timeout):
+                    have = self._since(first)
+                    if path is not None and len(path):
+                        self._leads_to = _end_of(path, relative, start, have)
                     raise TimeoutError(
-                        f"{len(self._frames)} of {len(message.poses)} frames came, and then none "
+                        f"{len(have)} of {len(message.poses)} frames came, and then none "
                         f"for {timeout:g} s"
                     )
-            return self._frames[: len(message.poses)]
+            return self._since(first)[: len(message.poses)]
+
+    def _since(self, first: np.ndarray | None) -> list[ReceivedFrame]:
+        """Return the frames since the one that was seen from ``first`` [4, 4], where it is known."""
+        if first is None:
+            return self._frames
+        for i, frame in enumerate(self._frames):
+            if np.allclose(frame.pose, first, atol=_SAME_POSE):
+                return self._frames[i:]
+        return []
 
     def frames(self) -> list[ReceivedFrame]:
         """Return a list that fills with the frames of the camera, from now on."""
@@ -277,6 +301,7 @@ class SimulatorClient:
 
     def load(self, name: str) -> StateInfo:
         """Make a saved state the live world."""
+        self._leads_to = None
         return self._call(LoadState, "load_state", LoadState.Request(name=name)).state
 
     def delete(self, name: str) -> None:
@@ -347,6 +372,17 @@ class SimulatorClient:
         for part in (self._collector, self._observer):
             if part:
                 part.destroy()
+
+
+def _end_of(
+    path: np.ndarray, relative: bool, start: np.ndarray | None, frames: list[ReceivedFrame]
+) -> np.ndarray | None:
+    """Return where a path [N, 4, 4] ends, as far as its start or one of its ``frames`` is known."""
+    if not relative:
+        return path[-1]
+    if frames:
+        start = frames[0].pose @ np.linalg.inv(path[0])
+    return None if start is None else start @ path[-1]
 
 
 def path_message(path: PathLike, frame_id: str = "") -> Path:

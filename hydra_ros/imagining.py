@@ -68,13 +68,19 @@ class Imagining:
         self._cancel_wanted = False
         self._handle: Any = None
         self._goal = rollout.send_goal_async(goal, feedback_callback=self._feedback)
+        self._goal.add_done_callback(self._answered)
         self._result: Any = None
 
     def cancel(self) -> None:
         """Give it up; ``result`` then raises ``SimulatorError``."""
         self._cancel_wanted = True
-        if self._handle:
-            self._handle.cancel_goal_async()
+        if self._goal.done():
+            self._answered(self._goal)
+
+    def _answered(self, goal: Any) -> None:
+        # Only an accepted goal can be cancelled: one that was given up before is, as soon as it is.
+        if self._cancel_wanted and not goal.exception() and goal.result().accepted:
+            goal.result().cancel_goal_async()
 
     def result(
         self,
@@ -96,8 +102,6 @@ class Imagining:
                 self._handle = self._wait(self._goal, deadline, "no answer to the goal")
                 if not self._handle.accepted:
                     raise SimulatorError("the simulator did not accept the goal")
-            if self._cancel_wanted:
-                self._handle.cancel_goal_async()
             if self._result is None:
                 self._result = self._handle.get_result_async()
             answer = self._wait(self._result, deadline, "the rollout is not done")

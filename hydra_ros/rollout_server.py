@@ -131,6 +131,9 @@ class RolloutServer:
             return self._abort(handle, result, str(error))
         key = bytes(handle.goal_id.uuid)
         self._jobs[key] = job
+        if handle.is_cancel_requested:  # while its state was read
+            job.abandon("canceled")
+            self._post(self._pump)
         try:
             work = await self._completed(job.done)
             result.futures = await self._completed(
@@ -165,6 +168,7 @@ class RolloutServer:
         result.total_s = time.monotonic() - accepted
         result.batch = work.widest
         if handle.is_cancel_requested:
+            result.message = "canceled"
             handle.canceled()
         else:
             handle.succeed()

@@ -18,7 +18,7 @@ from hydra_ros.simulation_state import SimulationStates
 from hydra_ros.standard_interfaces import Refusal, StandardServices
 from hydra_ros.starting_world import clip_names
 
-PROCEDURAL = re.compile(r"procedural(?::(\d{1,18}))?")
+PROCEDURAL = re.compile(r"procedural(?::(\d{1,30}))?")
 NO_WORLD_LOADED = 101
 NO_RESOURCE = 102
 RESOURCE_PARSE_ERROR = 103

@@ -95,14 +95,16 @@ class SimulatorLink:
         values = map(parameter_value_to_python, response.values)
         return dict(zip(names, values, strict=True))
 
-    def set_parameter(self, name: str, value: Any) -> None:
-        """Change a parameter.
+    def set_parameter(self, name: str, value: Any, timeout: float | None = None) -> None:
+        """Change a parameter, in ``timeout`` seconds where they are given.
 
         Raises:
             NodeError: the simulator refuses it, with its reason.
         """
         parameter = Parameter(name, value=value).to_parameter_msg()
-        response = self._call(self._set, SetParameters.Request(parameters=[parameter]))
+        response = self._call(
+            self._set, SetParameters.Request(parameters=[parameter]), timeout
+        )
         if not response.results[0].successful:
             raise NodeError(f"{name} cannot be set: {response.results[0].reason}")
 
@@ -158,9 +160,9 @@ class SimulatorLink:
         except (OSError, ValueError):  # it runs on another machine
             return None
 
-    def _call(self, client: Any, request: Any) -> Any:
+    def _call(self, client: Any, request: Any, timeout: float | None = None) -> Any:
         answer = client.call_async(request)
-        self.wait(answer.done, f"{client.srv_name} did not answer")
+        self.wait(answer.done, f"{client.srv_name} did not answer", timeout)
         return answer.result()
 
 

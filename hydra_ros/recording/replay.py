@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from hydra_ros.recording.writer import BagWriter
 
 # Poses commanded at once; fewer than the simulator's max_pending_frames.
 SEGMENT = 308
+RESTORED_IN = 2.0  # seconds that a simulator may take to be as it was, after something failed
 
 RECORDED = ("path_cmd", "camera/image_raw", "camera/camera_info", "camera/pose", "/diagnostics")
 
@@ -96,8 +98,12 @@ def replay(
                     )
                     progress("Frames received", len(frames), len(poses))
             link.wait(lambda: _recorded(writer) >= len(poses), "frames were not recorded")
-        finally:
-            link.set_parameter("playback_speed", settings["playback_speed"])
+        except BaseException:
+            # What happened is what counts; the simulator may be gone with it.
+            with contextlib.suppress(NodeError, TimeoutError):
+                link.set_parameter("playback_speed", settings["playback_speed"], RESTORED_IN)
+            raise
+        link.set_parameter("playback_speed", settings["playback_speed"])
     progress("Writing the video", 0, 0)
     write_video(options.video, np.stack(frames), options.fps)
     return Replayed(frames=len(frames), world=world)

@@ -48,7 +48,8 @@ class Bridge:
     def stop(self) -> None:
         """End the thread."""
         self._stopped.set()
-        self._thread.join(5.0)
+        if self._thread.ident is not None:  # it may not have come to that
+            self._thread.join(5.0)
         self._executor.shutdown(timeout_sec=1.0)
 
     # --- from ROS's thread ---

@@ -115,7 +115,9 @@ class Browser:
                 self._call(number, request)
 
     def _call(self, number: int, request: protocol.Request) -> None:
-        if number in self._calls or len(self._calls) >= CALLS_AT_ONCE:
+        if number in self._calls:
+            raise protocol.ProtocolError(f"call {number} is not answered yet")
+        if len(self._calls) >= CALLS_AT_ONCE:
             raise protocol.ProtocolError(f"more than {CALLS_AT_ONCE} calls at once")
         task = asyncio.create_task(self._perform(number, request))
         self._calls[number] = task

@@ -119,8 +119,18 @@ class Calls:
                 {"done": done.frames_done, "total": done.frames_total, "left": done.time_left_s}
             )
 
+        sent: list[Any] = []
+
+        def send() -> Any:
+            sent.append(self._link.imagine(goal, feedback))
+            return sent[0]
+
         try:
-            handle = await self._bridge.ask(lambda: self._link.imagine(goal, feedback), ACCEPTED_IN)
+            try:
+                handle = await self._bridge.ask(send, ACCEPTED_IN)
+            except BaseException:  # cancelled before the simulator answered
+                self._bridge.post(lambda: [goal.add_done_callback(_give_up) for goal in sent])
+                raise
             if not handle.accepted:
                 raise CallError("the simulator refused to imagine these futures; its log says why")
             try:
@@ -135,3 +145,9 @@ class Calls:
         futures, images = futures_view(finished.result.futures, self._link.convention)
         answer = {"futures": futures, "seconds": request.seconds, "took": finished.result.total_s}
         return answer, images
+
+
+def _give_up(sent: Any) -> None:
+    """Cancel a goal that was sent, once the simulator has accepted it."""
+    if not sent.exception() and sent.result().accepted:
+        sent.result().cancel_goal_async()

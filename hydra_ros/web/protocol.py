@@ -180,6 +180,9 @@ class Fields:
         value = self._take(name, str, f"a text of at most {longest} characters")
         if len(value) > longest:
             raise ProtocolError(f"{name} has {len(value)} characters; accepted: {longest}")
+        # ROS's strings end at a NUL; half of a surrogate pair is no character.
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise ProtocolError(f"{name} holds what is no character")
         return value
 
     def flag(self, name: str) -> bool:

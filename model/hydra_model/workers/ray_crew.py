@@ -47,6 +47,8 @@ LOCAL_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+# Ray's own handlers end the program that it is a part of by SIGABRT, on a SIGTERM.
+OWN_SIGNALS = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
 
 
 class RayUnavailable(RuntimeError):
@@ -280,6 +282,8 @@ class _Keeper:
         self._thread.join(STOP_SECONDS)
 
     def _keep(self) -> None:
+        if "ray" not in sys.modules:
+            os.environ.setdefault(OWN_SIGNALS, "1")
         if not self.address and "ray" not in sys.modules:
             # Ray reads them when it is imported: a program that did so before has its own way.
             for name, value in LOCAL_ENVIRONMENT.items():
