@@ -246,7 +246,7 @@ class SimulatorClient:
             return self._since(first)[: len(message.poses)]
 
     def _since(self, first: np.ndarray | None) -> list[ReceivedFrame]:
-        """Return the frames since the one that was seen from ``first`` [4, 4], where it is known."""
+        """Return the frames since one was seen from ``first`` [4, 4], all if it is None."""
         if first is None:
             return self._frames
         for i, frame in enumerate(self._frames):

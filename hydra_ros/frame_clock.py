@@ -41,6 +41,10 @@ class FrameClock:
             return now
         return max(self._anchor + round(simulated_time * NANOSECONDS), self._last)
 
+    def now(self, now: int) -> int:
+        """Return the time on this clock: of the last frame where it is the source of time."""
+        return self._last if self._from_zero else now
+
     def stamp(self, simulated_time: float, now: int) -> int:
         """Return the stamp in nanoseconds of a frame at ``simulated_time`` seconds."""
         stamp = now

@@ -123,6 +123,12 @@ class FramePublisher:
             self._clock.expected(seconds, self._node.get_clock().now().nanoseconds)
         )
 
+    def now(self) -> Time:
+        """Return what time it is for those who go by the frames' stamps."""
+        return conversions.time_message(
+            self._clock.now(self._node.get_clock().now().nanoseconds)
+        )
+
     @property
     def waiting(self) -> int:
         """Frames that are there and not yet published."""

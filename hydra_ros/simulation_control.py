@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -70,6 +71,7 @@ class SimulationControl:
         session: returns the session, None while no model is loaded.
         settings: returns the node's parameters.
         completed: awaits a future of another thread.
+        now: returns the time for stamps.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class SimulationControl:
         session: Callable[[], Session | None],
         settings: Callable[[], Settings],
         completed: Callable[[Future], Awaitable[Any]],
+        now: Callable[[], Time],
     ) -> None:
         self._node = node
         self._session = session
@@ -98,7 +101,7 @@ class SimulationControl:
             POLL_SECONDS, self._poll, clock=self._steady, callback_group=group
         )
         self._timer.cancel()
-        services = self._services = StandardServices(node, interfaces, group)
+        services = self._services = StandardServices(node, interfaces, group, now)
         for kind, answer in (
             ("GetSimulatorFeatures", self._get_features),
             ("GetSimulationState", self._get_state),

@@ -114,7 +114,10 @@ class SimulatorNode(LifecycleNode):
             self._pose_message,
             self._post_box.post,
         )
-        SimulationControl(self, lambda: self._session, lambda: self._settings, self._completed)
+        SimulationControl(
+            self, lambda: self._session, lambda: self._settings, self._completed,
+            self._publisher.now,
+        )  # fmt: skip
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Paced by a steady clock: ROS time may stand still or jump.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -320,7 +323,7 @@ class SimulatorNode(LifecycleNode):
         )
 
     def _header(self, frame: str = "") -> Header:
-        return Header(stamp=self.get_clock().now().to_msg(), frame_id=frame)
+        return Header(stamp=self._publisher.now(), frame_id=frame)
 
     def _status(self) -> Status:
         mode = self._settings.mode

@@ -55,14 +55,22 @@ class StandardServices:
         node: the node that serves.
         interfaces: where the types come from.
         group: callback group of all services.
+        now: returns the time for stamps.
     """
 
-    def __init__(self, node: Node, interfaces: StandardInterfaces, group: CallbackGroup) -> None:
+    def __init__(
+        self,
+        node: Node,
+        interfaces: StandardInterfaces,
+        group: CallbackGroup,
+        now: Callable[[], Time],
+    ) -> None:
         self.interfaces = interfaces
         self.served: set[str] = set()
         self.Result = interfaces.find("msg", "Result")
         self._node = node
         self._group = group
+        self.now = now
 
     def serve(self, kind: str, answer: Callable[[Any, Any], Awaitable[None]]) -> None:
         """Serve a type under its name in snake case; ``answer(request, response)`` fills it."""
@@ -86,10 +94,6 @@ class StandardServices:
         self._node.create_service(
             service, f"~/{snake_case(kind)}", respond, callback_group=self._group
         )
-
-    def now(self) -> Time:
-        """Return the node's time."""
-        return self._node.get_clock().now().to_msg()
 
     def refused(self, kind: str, code: int, message: str) -> Any:
         """Return a result other than OK, which is logged too."""

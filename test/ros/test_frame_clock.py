@@ -9,6 +9,7 @@ def test_lockstep_stamps_are_simulated_time_from_the_start_of_the_world():
     clock.start_world(100 * SECOND)
     assert clock.stamp(0.5, 170 * SECOND) == 100 * SECOND + SECOND // 2
     assert clock.stamp(1.0, 999 * SECOND) == 101 * SECOND
+    assert clock.now(999 * SECOND) == 999 * SECOND
 
 
 def test_realtime_stamps_are_the_nodes_clock():
@@ -21,6 +22,8 @@ def test_a_published_clock_counts_from_zero():
     clock = FrameClock(simulated=True, from_zero=True)
     clock.start_world(100 * SECOND)
     assert clock.stamp(0.5, 0) == SECOND // 2
+    # It is the source of time: there is no other but that of the last frame.
+    assert clock.now(170 * SECOND) == SECOND // 2
 
 
 def test_stamps_never_run_backwards_over_a_reset():

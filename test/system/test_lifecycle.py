@@ -75,6 +75,8 @@ def test_transitions_load_run_pause_and_free(simulator):
     assert not response.success and response.message.startswith("no world runs")
     response = client.reset("procedural", seed=1)
     assert response.success, response.message
+    # Of the published clock, which counts from zero.
+    assert response.start_pose.header.stamp.sec < 1000
 
     line = refused_transition(simulator, Transition.TRANSITION_ACTIVATE)
     assert "transition 'activate' (3) is not possible from the state 'active'" in line

@@ -110,7 +110,7 @@ def test_cancelling_ends_a_goal_and_the_next_one_is_served(client):
 def test_the_workers_end_with_the_node(process):
     workers = worker_pids(process)
     assert workers
-    assert process.interrupt() == 0
+    assert process.interrupt(signal.SIGTERM) == 0  # as a supervisor ends it
     end = time.monotonic() + 30
     while any(os.path.exists(f"/proc/{pid}") for pid in workers):
         assert time.monotonic() < end

@@ -67,6 +67,8 @@ def test_proper_messages_are_understood():
         (json.dumps({**DRIVE, "extra": 1}), "message has an unknown field 'extra'"),
         (json.dumps({**RESET, "seed": 2**53}), "seed is not a whole number"),
         (json.dumps({**RESET, "source": "x" * 501}), "source has 501 characters"),
+        (json.dumps({**RESET, "source": "a\0b"}), "source holds what is no character"),
+        (json.dumps({**RESET, "source": "\ud800"}), "source holds what is no character"),
         (json.dumps({**IMAGINE, "velocities": []}), "velocities is not 1 to 4 objects"),
         (json.dumps({**IMAGINE, "seconds": 1000}), "seconds is not a number from 0.1 to 20"),
     ],
