@@ -49,6 +49,7 @@ class WorldServices:
         self._states = states
         self._settings = settings
         self._completed = completed
+        self._loaded = (-1, "")  # the number of the world that was loaded last, and its uri
         for kind, answer in (
             ("GetAvailableWorlds", self._get_available),
             ("GetCurrentWorld", self._get_current),
@@ -76,6 +77,9 @@ class WorldServices:
             raise Refusal(NO_WORLD_LOADED, "no world is loaded")
         response.world.name = session.world
         response.world.description = session.world
+        number, uri = self._loaded
+        if number == session.worlds:  # the one that was loaded by its uri, and can be again
+            response.world.name = response.world.world_resource.uri = uri
 
     async def _load(self, request: Any, response: Any) -> None:
         # Version 2 nests what the versions before have side by side.
@@ -102,6 +106,7 @@ class WorldServices:
             world = await self._completed(self._states.stop_with(session, started))
         except ValueError as error:
             raise Refusal(RESOURCE_PARSE_ERROR, str(error)) from error
+        self._loaded = session.worlds, resource.uri
         response.world.name = response.world.world_resource.uri = resource.uri
         response.world.description = world.description
 

@@ -296,7 +296,9 @@ def test_worlds_are_listed_and_loaded_and_wait_stopped(bench):
     for uri, name in (("procedural:7", "procedural world 7 (look_away)"), ("square", "'square'")):
         assert bench.load(uri) == OK
         assert bench.state == STOPPED
-        assert name in bench.call("GetCurrentWorld").world.name
+        current = bench.call("GetCurrentWorld").world
+        assert name in current.description
+        assert current.name == current.world_resource.uri == uri
         assert not bench.images
         assert bench.set_state(PLAYING) == OK
 
