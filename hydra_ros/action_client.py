@@ -38,3 +38,16 @@ class ActionClient(rclpy.action.ActionClient):
     def _get_result_async(self, goal_handle: Any) -> Any:
         with self._sending:
             return super()._get_result_async(goal_handle)
+
+
+def cancel_when_accepted(sent: Any) -> None:
+    """Give up a goal that was ``sent``: only an accepted one can be cancelled, so once it is."""
+
+    def cancel(done: Any) -> None:
+        if not done.exception() and done.result().accepted:
+            done.result().cancel_goal_async()
+
+    if sent.done():
+        cancel(sent)
+    else:
+        sent.add_done_callback(cancel)

@@ -12,7 +12,7 @@ import numpy as np
 from action_msgs.msg import GoalStatus
 
 from hydra_ros.action import Rollout
-from hydra_ros.action_client import ActionClient
+from hydra_ros.action_client import ActionClient, cancel_when_accepted
 from hydra_ros.conversions import pose_from_message
 from hydra_ros.msg import ImaginedFuture
 from hydra_ros.rollout_messages import frames_from_message
@@ -65,22 +65,13 @@ class Imagining:
         self.batch = 0  # most candidates that were computed at once
         self._wait = wait
         self._on_progress: Callable[[Progress], None] | None = None
-        self._cancel_wanted = False
         self._handle: Any = None
         self._goal = rollout.send_goal_async(goal, feedback_callback=self._feedback)
-        self._goal.add_done_callback(self._answered)
         self._result: Any = None
 
     def cancel(self) -> None:
         """Give it up; ``result`` then raises ``SimulatorError``."""
-        self._cancel_wanted = True
-        if self._goal.done():
-            self._answered(self._goal)
-
-    def _answered(self, goal: Any) -> None:
-        # Only an accepted goal can be cancelled: one that was given up before is, as soon as it is.
-        if self._cancel_wanted and not goal.exception() and goal.result().accepted:
-            goal.result().cancel_goal_async()
+        cancel_when_accepted(self._goal)
 
     def result(
         self,

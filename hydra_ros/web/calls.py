@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 
 from hydra_ros import srv
 from hydra_ros.action import Rollout
+from hydra_ros.action_client import cancel_when_accepted
 from hydra_ros.web import protocol
 from hydra_ros.web.bridge import Bridge
 from hydra_ros.web.paths import relative_path
@@ -129,7 +130,7 @@ class Calls:
             try:
                 handle = await self._bridge.ask(send, ACCEPTED_IN)
             except BaseException:  # cancelled before the simulator answered
-                self._bridge.post(lambda: [goal.add_done_callback(_give_up) for goal in sent])
+                self._bridge.post(lambda: [cancel_when_accepted(goal) for goal in sent])
                 raise
             if not handle.accepted:
                 raise CallError("the simulator refused to imagine these futures; its log says why")
@@ -145,9 +146,3 @@ class Calls:
         futures, images = futures_view(finished.result.futures, self._link.convention)
         answer = {"futures": futures, "seconds": request.seconds, "took": finished.result.total_s}
         return answer, images
-
-
-def _give_up(sent: Any) -> None:
-    """Cancel a goal that was sent, once the simulator has accepted it."""
-    if not sent.exception() and sent.result().accepted:
-        sent.result().cancel_goal_async()
