@@ -37,9 +37,9 @@ from hydra_ros.node_spinner import NodeSpinner
 from hydra_ros.observer import Observer
 from hydra_ros.srv import Commit, DeleteState, ListStates, LoadState, Reset, SaveState
 from hydra_ros.state_watch import StateWatch
+from hydra_ros.step_frames import StepFrames
 
 PathLike = Path | Sequence[Any] | np.ndarray  # the latter two: poses [N, 4, 4]
-_SAME_POSE = 1e-5  # metres, and of a rotation's numbers: what a message's quaternion rounds off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,33 +226,26 @@ class SimulatorClient:
                 raise TimeoutError(f"no simulator was found at {self._path.topic_name!r}")
             time.sleep(0.02)
         message = path_message(poses, self._relative_frame() if relative else "")
-        start, self._leads_to = self._leads_to, None
-        path = None if isinstance(poses, Path) else np.asarray(poses, dtype=np.float64)
-        first: np.ndarray | None = None
-        if start is not None and path is not None and len(path):
-            first = start @ path[0] if relative else path[0]
+        own = StepFrames(
+            poses=None if isinstance(poses, Path) else np.asarray(poses, dtype=np.float64),
+            relative=relative,
+            start=self._leads_to,
+        )
+        self._leads_to = None
         with self._came:
             self._frames = []
             self._path.publish(message)
             for count in range(1, len(message.poses) + 1):
-                if not self._came.wait_for(lambda n=count: len(self._since(first)) >= n, timeout):
-                    have = self._since(first)
-                    if path is not None and len(path):
-                        self._leads_to = _end_of(path, relative, start, have)
+                if not self._came.wait_for(
+                    lambda n=count: len(own.among(self._frames)) >= n, timeout
+                ):
+                    have = own.among(self._frames)
+                    self._leads_to = own.end(have)
                     raise TimeoutError(
                         f"{len(have)} of {len(message.poses)} frames came, and then none "
                         f"for {timeout:g} s"
                     )
-            return self._since(first)[: len(message.poses)]
-
-    def _since(self, first: np.ndarray | None) -> list[ReceivedFrame]:
-        """Return the frames since one was seen from ``first`` [4, 4], all if it is None."""
-        if first is None:
-            return self._frames
-        for i, frame in enumerate(self._frames):
-            if np.allclose(frame.pose, first, atol=_SAME_POSE):
-                return self._frames[i:]
-        return []
+            return own.among(self._frames)[: len(message.poses)]
 
     def frames(self) -> list[ReceivedFrame]:
         """Return a list that fills with the frames of the camera, from now on."""
@@ -372,17 +365,6 @@ class SimulatorClient:
         for part in (self._collector, self._observer):
             if part:
                 part.destroy()
-
-
-def _end_of(
-    path: np.ndarray, relative: bool, start: np.ndarray | None, frames: list[ReceivedFrame]
-) -> np.ndarray | None:
-    """Return where a path [N, 4, 4] ends, as far as its start or one of its ``frames`` is known."""
-    if not relative:
-        return path[-1]
-    if frames:
-        start = frames[0].pose @ np.linalg.inv(path[0])
-    return None if start is None else start @ path[-1]
 
 
 def path_message(path: PathLike, frame_id: str = "") -> Path:

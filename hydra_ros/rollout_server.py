@@ -362,7 +362,7 @@ class RolloutServer:
             start = Commitment(future, chunks, session.world)
             begun = session.begin(start)
             # Before the next live step: its frames come after these.
-            begun.add_done_callback(lambda done: self._show(session, start, done))
+            begun.add_done_callback(lambda done: self._show(session, start, response, done))
             await self._completed(begun)
         except Exception as error:
             response.message = str(error)
@@ -373,14 +373,19 @@ class RolloutServer:
             f"future {request.id!r} is live: {future.ends[chunks - 1]} frames, up to "
             f"{start.time:.2f} s"
         )
-        response.pose = self._pose_message(start.pose)
         response.time = start.time
         return response
 
-    def _show(self, session: Session, start: Commitment, begun: Future) -> None:
+    def _show(
+        self, session: Session, start: Commitment, response: Commit.Response, begun: Future
+    ) -> None:
         if begun.exception():
             return
-        session.show(start.batch(session.run, session.facts.fps), start.before)
+        batch = start.batch(session.run, session.facts.fps)
+        session.show(batch, start.before)
+        response.pose = self._pose_message(start.pose)
+        # Now: later, what comes after may have been published.
+        response.pose.header.stamp = session.publisher.stamp_of(float(batch.times[-1]))
 
     @staticmethod
     def _camera(settings: Settings) -> CameraFrames:

@@ -45,6 +45,7 @@ from hydra_ros.state_services import StateServices
 from hydra_ros.threads import let_idle_threads_sleep
 from hydra_ros.throttle import Throttle
 from hydra_ros.transitions import refuse_impossible_transitions
+from hydra_ros.unknown_parameters import warn_of_unknown_parameters
 from hydra_ros.world_loader import load_world
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -126,6 +127,7 @@ class SimulatorNode(LifecycleNode):
         self.create_timer(1.0, self._every_second, clock=steady)
         self._frame_timer = self.create_timer(3600.0, self._publish_frames, clock=steady)
         self.add_post_set_parameters_callback(self._parameters_changed)
+        warn_of_unknown_parameters(self)
         if settings.autostart:
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady)
 

@@ -29,6 +29,7 @@ from hydra_ros.teleop.motion import Limits, look_away, next_velocity, scaled
 from hydra_ros.teleop.parameters import TeleopSettings
 from hydra_ros.teleop.terminal import NoTerminal, Terminal
 from hydra_ros.trajectory import motion
+from hydra_ros.unknown_parameters import warn_of_unknown_parameters
 
 TOPICS = {
     "twist": (Twist, "cmd_vel"),
@@ -245,6 +246,7 @@ def main(args: list[str] | None = None) -> int:
             node = rclpy.create_node("hydra_teleop")
             context.callback(node.destroy_node)
             parameters.declare(node, TeleopSettings)
+            warn_of_unknown_parameters(node)
             _run(node, parameters.read(node, TeleopSettings), context)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0

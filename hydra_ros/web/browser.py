@@ -54,7 +54,7 @@ class Browser:
         self._something = asyncio.Event()
         self._rate = RateLimit(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
         self._calls: dict[int, asyncio.Task] = {}
-        self._imagining: asyncio.Task | None = None
+        self._imagining: dict[int, asyncio.Task] = {}  # those of the calls that imagine
         self._end = asyncio.Event()
 
     def wake(self) -> None:
@@ -107,10 +107,8 @@ class Browser:
                 self.wake()
             case protocol.Drive(velocity=velocity):
                 self._hub.drive(self, velocity)
-            case protocol.Call(id=number, request=protocol.Cancel()):
-                if self._imagining:
-                    self._imagining.cancel()
-                self._answer(number, {"ok": True})
+            case protocol.Call(id=number, request=protocol.Cancel(imagining=given_up)):
+                self._cancel(number, given_up)
             case protocol.Call(id=number, request=request):
                 self._call(number, request)
 
@@ -121,23 +119,39 @@ class Browser:
             raise protocol.ProtocolError(f"more than {CALLS_AT_ONCE} calls at once")
         task = asyncio.create_task(self._perform(number, request))
         self._calls[number] = task
-        task.add_done_callback(lambda _: self._calls.pop(number, None))
+        task.add_done_callback(lambda _: self._done(number, task))
         if isinstance(request, protocol.Imagine):
-            self._imagining = task
+            self._imagining[number] = task
+
+    def _cancel(self, number: int, given_up: int) -> None:
+        task = self._imagining.get(given_up)
+        if task is None:  # it may just have been answered
+            self._answer(number, {"ok": False, "message": f"call {given_up} imagines nothing"})
+            return
+        task.cancel()
+        self._answer(number, {"ok": True})
+
+    def _done(self, number: int, task: asyncio.Task) -> None:
+        del self._calls[number]
+        self._imagining.pop(number, None)
+        self.outbox.withdraw(f"progress {number}")
+        if task.cancelled():  # here, since a task may be cancelled before it has begun
+            self._answer(number, {"ok": False, "message": "cancelled"})
 
     async def _perform(self, number: int, request: protocol.Request) -> None:
         def progress(fields: dict[str, Any]) -> None:
-            self.outbox.put("progress", json.dumps({"type": "progress", "id": number, **fields}))
-            self.wake()
+            if number in self._calls:  # not given up meanwhile
+                # A kind of its own: two that imagine must not replace each other's.
+                news = json.dumps({"type": "progress", "id": number, **fields})
+                self.outbox.put(f"progress {number}", news)
+                self.wake()
 
         try:
             fields, blobs = await self._hub.calls.perform(request, progress)
         except (CallError, Unavailable) as error:
             self._answer(number, {"ok": False, "message": str(error)})
-        except asyncio.CancelledError:
-            self._answer(number, {"ok": False, "message": "cancelled"})
-            raise
         else:
+            self._imagining.pop(number, None)  # too late to cancel
             self._answer(number, {"ok": True, **fields}, blobs)
             await self._hub.refresh_states()
 

@@ -31,7 +31,12 @@ def main(args: Sequence[str] | None = None) -> int:
     2 stands for wrong arguments or a missing dependency, 3 for an address or port that cannot
     be listened on.
     """
-    arguments = list(sys.argv[1:] if args is None else args)
+    with contextlib.suppress(KeyboardInterrupt):  # before the loop takes care of signals
+        return _run(list(sys.argv[1:] if args is None else args))
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
     own, ros = _split(arguments)
     options = build_parser().parse_args(own)
     try:
@@ -51,9 +56,8 @@ def main(args: Sequence[str] | None = None) -> int:
         address = f"port {options.port} of {options.host}"
         return _fail(f"cannot listen on {address}: {reason}; see --port and --host", CANNOT_LISTEN)
     use_dds_profile()
-    with listening, contextlib.suppress(KeyboardInterrupt):
+    with listening:
         return asyncio.run(_serve(options, ros, token, listening))
-    return 0
 
 
 async def _serve(

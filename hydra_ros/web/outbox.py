@@ -33,6 +33,10 @@ class Outbox:
         self._news.pop(kind, None)
         self._news[kind] = message
 
+    def withdraw(self, kind: str) -> None:
+        """Forget news of that kind that were not sent yet."""
+        self._news.pop(kind, None)
+
     def answer(self, message: str | bytes) -> None:
         """Send an answer; it is never dropped."""
         self._answers.append(message)

@@ -102,7 +102,9 @@ class Commit:
 
 @dataclass(frozen=True, kw_only=True)
 class Cancel:
-    """Give up what is being imagined for this browser."""
+    """Give up what is being imagined for this browser's call of that number."""
+
+    imagining: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +254,7 @@ _REQUESTS: dict[str, Callable[[Fields], Request]] = {
         seconds=fields.number("seconds", 0.1, MAX_SECONDS),
     ),
     "commit": lambda fields: Commit(future=fields.text("future", MAX_TEXT)),
-    "cancel": lambda fields: Cancel(),
+    "cancel": lambda fields: Cancel(imagining=fields.integer("imagining", MAX_SEED)),
     "show_thumbnails": lambda fields: ShowThumbnails(),
 }
 

@@ -11,7 +11,7 @@ from aiohttp import WSCloseCode, web
 from hydra_ros.web import security
 from hydra_ros.web.browser import Browser, take_leave
 from hydra_ros.web.hub import Hub
-from hydra_ros.web.protocol import MAX_MESSAGE
+from hydra_ros.web.protocol import MAX_MESSAGE, MAX_NAME
 
 STATIC = Path(__file__).parent / "static"
 MAX_BROWSERS = 16
@@ -49,7 +49,7 @@ class Server:
         application.on_shutdown.append(self._end)
         application.router.add_get("/", self._page)
         application.router.add_get("/socket", self._socket)
-        application.router.add_static("/", STATIC)
+        application.router.add_get("/{name:.+}", self._file)
         return application
 
     @web.middleware
@@ -77,6 +77,15 @@ class Server:
                 self._cookie(request), self._token, httponly=True, samesite="Strict"
             )
         return response
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        # Among the names that there are: what a browser sends need not be one for a file system.
+        name = request.match_info["name"]
+        for path in STATIC.iterdir():
+            if path.name == name:
+                return web.FileResponse(path)
+        shown = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..."
+        return web.Response(status=404, text=f"there is no file {shown!r} here\n")
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         refusal = security.origin_refusal(request.headers.get("Origin"), request.host)

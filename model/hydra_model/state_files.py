@@ -2,7 +2,8 @@
 """A world's state on disk: memory as safetensors, everything else as JSON beside them.
 
 ``state.json`` names the files that belong to it and is replaced in one go after they are
-complete, so that a folder holds the old state or the new one at any moment.
+complete, so that a folder holds the old state or the new one at any moment. It holds checksums of
+them and of itself; states of earlier versions, which have none, are read as they are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hydra_model.config import ModelConfig
 from hydra_model.latent_store import LatentStore
 from hydra_model.memory import Latents, MemoryBank, Segment
 from hydra_model.state import State
+from hydra_model.state_checksums import facts_checksum, file_checksum
 from hydra_model.state_parts import (
     ModelMismatch,
     check_latents,
@@ -35,6 +37,8 @@ from hydra_model.state_parts import (
 
 FORMAT = 2
 FACTS = "state.json"
+CHECKSUMS = "checksums"  # of the files
+CHECKSUM = "checksum"  # of all other facts
 # Latents in one file: bounds the main memory that saving and loading need.
 FILE_BYTES = 64 * 2**20
 
@@ -80,6 +84,7 @@ def write_state(folder: Path, memory: MemoryBank, facts: dict[str, Any]) -> None
     tag = uuid.uuid4().hex[:12]
     existed = folder.exists()
     files: dict[str, int] = {}
+    checksums: dict[str, int] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for number, (first, group) in enumerate(_groups(memory.segments)):
@@ -87,12 +92,15 @@ def write_state(folder: Path, memory: MemoryBank, facts: dict[str, Any]) -> None
             save_file(segments_to_tensors(first, group), path)
             _sync(path)
             files[path.name] = path.stat().st_size
+            checksums[path.name] = file_checksum(path)
         about = {
             "format": FORMAT,
             **facts,
             "files": files,
+            CHECKSUMS: checksums,
             "origins": [segment.origin for segment in memory.segments],
         }
+        about[CHECKSUM] = facts_checksum(about)
         partial = folder / f"state-{tag}.partial"
         partial.write_text(json.dumps(about), encoding="utf-8")
         _sync(partial)
@@ -112,9 +120,12 @@ def write_state(folder: Path, memory: MemoryBank, facts: dict[str, Any]) -> None
 def read_facts(folder: Path) -> dict[str, Any]:
     """Read what a state says of itself, without its memory."""
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = _read_json(folder / FACTS)
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise ValueError(f"{FACTS} is not of format {FORMAT}")
+        checksum = facts.pop(CHECKSUM, None)
+        if checksum is not None and checksum != facts_checksum(facts):
+            raise ValueError(f"{FACTS} changed since it was written")
         for name, size in facts["files"].items():
             if (folder / name).stat().st_size != size:
                 raise ValueError(f"{name} was cut short or changed")
@@ -137,7 +148,10 @@ def read_state(
     segments: list[Segment] = []
     try:
         origins = facts.pop("origins")
+        checksums = facts.pop(CHECKSUMS, {})
         for name in facts.pop("files"):
+            if name in checksums and checksums[name] != file_checksum(folder / name):
+                raise ValueError(f"{name} changed since it was written")
             tensors = load_file(folder / name)
             while f"{len(segments):06d}.latents" in tensors:
                 number = len(segments)
@@ -149,6 +163,13 @@ def read_state(
         return MemoryBank(segments), facts
     except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
         raise StateError(f"{folder} holds no readable state: {error}") from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no JSON: {error}") from error
 
 
 def _groups(segments: Sequence[Segment]) -> Iterator[tuple[int, list[Segment]]]:

@@ -131,6 +131,7 @@ def test_a_state_whose_writing_was_cut_off_is_none(tmp_path: Path) -> None:
 def test_facts_that_do_not_fit_are_refused(tmp_path: Path, damage, message: str) -> None:
     write_state(tmp_path, bank(), {})
     facts = json.loads((tmp_path / "state.json").read_text())
+    del facts["checksum"]  # or it would be refused for that
     (tmp_path / "state.json").write_text(json.dumps(damage(facts)))
     with pytest.raises(StateError, match=message):
         read_state(tmp_path)
@@ -143,6 +144,47 @@ def test_memory_that_was_cut_short_is_refused_before_it_is_read(tmp_path: Path, 
     memory.write_bytes(memory.read_bytes()[:-cut])
     with pytest.raises(StateError, match="was cut short or changed"):
         read_facts(tmp_path)
+
+
+def flip(path: Path, place: int, bit: int = 0) -> None:
+    """Change one bit of a file; ``place`` is the number of its byte."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+# The header and its length, poses, latents, the last number.
+@pytest.mark.parametrize("place", [0, 40, 0.3, 0.5, 0.7, -1])
+def test_a_flipped_bit_in_the_memory_is_refused_with_its_file(tmp_path: Path, place) -> None:
+    write_state(tmp_path, bank(), {})
+    (memory,) = tmp_path.glob("memory-*.safetensors")
+    flip(memory, int(place * memory.stat().st_size) if isinstance(place, float) else place)
+    read_facts(tmp_path)  # what it says of itself is whole
+    words = f"{tmp_path.name} holds no readable state: {memory.name} changed since it was written"
+    with pytest.raises(StateError, match=words):
+        read_state(tmp_path)
+
+
+def test_a_flipped_bit_in_what_a_state_says_of_itself_is_refused(tmp_path: Path) -> None:
+    write_state(tmp_path, bank(), {"time": 12.5})
+    facts = tmp_path / "state.json"
+    flip(facts, facts.read_text().index("12.5"), bit=1)
+    assert "32.5" in facts.read_text()
+    with pytest.raises(StateError, match=r"state\.json changed since it was written"):
+        read_facts(tmp_path)
+    facts.write_text(facts.read_text()[1:])
+    with pytest.raises(StateError, match=r"state\.json is no JSON"):
+        read_facts(tmp_path)
+
+
+def test_a_state_of_an_earlier_version_has_no_checksums_and_is_read(tmp_path: Path) -> None:
+    write_state(tmp_path, bank(), {"answer": 42})
+    facts = json.loads((tmp_path / "state.json").read_text())
+    del facts["checksum"], facts["checksums"]
+    (tmp_path / "state.json").write_text(json.dumps(facts))
+    found, facts = read_state(tmp_path)
+    assert facts == {"format": 2, "answer": 42}
+    assert_equal(found, bank())
 
 
 def test_a_state_is_not_written_where_a_file_is(tmp_path: Path) -> None:

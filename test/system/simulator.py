@@ -24,9 +24,9 @@ from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Path as PathMessage
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -140,6 +140,7 @@ class Client:
         self._change_state = node.create_client(ChangeState, f"{NODE}/change_state")
         self._get_state = node.create_client(GetState, f"{NODE}/get_state")
         self._set_parameters = node.create_client(SetParameters, f"{NODE}/set_parameters")
+        self._get_parameters = node.create_client(GetParameters, f"{NODE}/get_parameters")
         self._services: dict[str, Any] = {}
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(node)
@@ -223,6 +224,12 @@ class Client:
         )
         result = self._call(self._set_parameters, request, 10.0).results[0]
         return result.successful, result.reason
+
+    def parameter(self, name: str) -> Any:
+        """Return the value of a parameter."""
+        request = GetParameters.Request(names=[name])
+        (value,) = self._call(self._get_parameters, request, 10.0).values
+        return parameter_value_to_python(value)
 
     def wait_frames(self, count: int, timeout: float = 60.0) -> np.ndarray:
         """Wait for exactly so many frames: for the last one, and a little for one too many."""

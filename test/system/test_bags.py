@@ -208,6 +208,33 @@ def test_a_simulator_that_refuses_is_exit_code_1_with_its_reason(simulator):
     assert "the simulator refuses the reset: there is no clip 'no_such_clip'" in done.stderr
 
 
+@pytest.mark.parametrize("hangs", [False, True], ids=["running", "hanging"])
+def test_an_interrupt_ends_a_replay_at_once_whatever_the_simulator_does(
+    simulator, tmp_path, hangs
+):
+    bag = robot_bags.write_bag(tmp_path / "robot", {"/odom": robot_bags.drive(60.0)})
+    client, process = simulator.client, simulator.process
+    client.reset("procedural", seed=1)  # nothing is left to show
+    replay = subprocess.Popen(
+        [*COMMAND, "replay", bag, "--output", tmp_path / "seen", "--namespace", NAMESPACE],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: client.images or replay.poll() is not None, "frame")
+        if hangs:
+            process.send_signal(signal.SIGSTOP)
+        replay.send_signal(signal.SIGINT)
+        _, errors = replay.communicate(timeout=10)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        replay.kill()
+    assert (replay.returncode, errors) == (130, "")
+    if hangs:
+        client.set_parameter("playback_speed", 3.0)
+    else:  # it was put back
+        assert client.parameter("playback_speed") == 3.0
+
+
 def test_a_replay_whose_own_simulator_has_no_model_says_so_and_can_be_tried_again(robot, tmp_path):
     output = tmp_path / "again"
     done = run("replay", robot, "--start", "--model", tmp_path / "none", "--output", output)

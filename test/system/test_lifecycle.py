@@ -140,3 +140,14 @@ def test_what_is_wrong_at_the_start_is_one_line_and_exit_code_2(arguments, words
     # rcl may have said a word of its own before.
     (line,) = [line for line in done.stderr.splitlines() if "[rcl]" not in line]
     assert line.startswith("hydra_simulator: ") and words in line
+
+
+def test_unknown_parameters_are_named_once_with_the_nearest_and_the_node_goes_on(start_simulator):
+    override = "qos_overrides./misspelt/camera/image_raw.publisher.depth"
+    given = {"no_such_name": 1, "sampler_step": 1, override: 3, "autostart": False}
+    with start_simulator("/misspelt", **given) as started:
+        assert started.client.state == "unconfigured"
+        (line,) = started.process.logged("unknown parameters are ignored")
+        assert "'sampler_step' (nearest accepted: sampler_steps, " in line
+        assert "'no_such_name' (nearest accepted: " in line
+        assert line.count("nearest accepted") == 2

@@ -16,7 +16,9 @@ import small_models
 from hydra_ros.action import Rollout
 from hydra_ros.action_client import ActionClient
 from hydra_ros.client import SimulatorClient, SimulatorError, path_message
+from hydra_ros.conversions import time_to_nanoseconds
 from hydra_ros.node_spinner import NodeSpinner
+from hydra_ros.srv import Commit
 
 NAMESPACE = "/rollouts"
 CHUNK = 9  # of the tiny model
@@ -147,6 +149,17 @@ def test_a_committed_future_is_shown_and_goes_on_as_if_it_had_been_stepped(clien
     stamps = [frame.stamp for frame in shown]
     assert stamps == sorted(set(stamps))
     assert difference(goes_on, stepped(client, more)) <= 4 * LEVELS
+
+
+def test_a_commit_is_answered_with_the_stamp_of_the_frame_that_shows_it(client):
+    path = turning(client.start, 2 * CHUNK, 2)
+    (future,) = client.imagine([path], frames="last", keep=True)
+    for frames in (CHUNK, 2 * CHUNK):
+        shown = client.frames()
+        answer = client._call(Commit, "commit", Commit.Request(id=future.id, frames=frames))
+        wait_until(lambda shown=shown, frames=frames: len(shown) >= frames, "committed frames")
+        assert time_to_nanoseconds(answer.pose.header.stamp) == shown[frames - 1].stamp
+        np.testing.assert_allclose(shown[frames - 1].pose, path[frames - 1], atol=1e-6)
 
 
 def test_a_part_of_a_future_ends_where_a_chunk_ends(client):

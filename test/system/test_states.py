@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Saved states over DDS: the same commands from the same state give the same frames."""
 
+import json
 import resource
 import signal
 
@@ -184,16 +185,24 @@ def test_names_that_could_be_paths_are_refused(client, live, folder):
 def test_unknown_broken_and_foreign_states_are_refused(client, live, folder):
     save(client, "broken", persistent=True)
     save(client, "retrained", persistent=True)
-    facts = folder / "retrained" / "state.json"
-    facts.write_text(facts.read_text().replace('"weights": "', '"weights": "0'))
+    save(client, "flipped", persistent=True)
+    facts = json.loads((folder / "retrained" / "state.json").read_text())
+    facts["weights"] = "others"
+    del facts["checksum"]
+    (folder / "retrained" / "state.json").write_text(json.dumps(facts))
     (next((folder / "broken").glob("memory-*"))).write_bytes(b"cut short")
-    for name in ("broken", "retrained"):
+    flipped = next((folder / "flipped").glob("memory-*"))
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    for name in ("broken", "retrained", "flipped"):
         (folder / name).rename(folder / f"{name}-disk")  # in memory they are still whole
     (folder / "link").symlink_to(folder / "retrained-disk")
     refused = {
         "nothing": "there is no state 'nothing'",
         "broken-disk": "was cut short or changed",
         "retrained-disk": "of other weights",
+        "flipped-disk": f"{flipped.name} changed since it was written",
         "link": "is a symbolic link",
     }
     for name, words in refused.items():

@@ -5,15 +5,19 @@ import asyncio
 import contextlib
 import itertools
 import re
+import signal
 import socket
 import time
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
 import pytest
-from system.simulator import wait_until
+from action_msgs.msg import GoalStatus, GoalStatusArray
+from system.simulator import NODE, wait_until
 from system.web import Socket, browser, running_web
 
 import small_models
@@ -72,6 +76,22 @@ def stands_still(client) -> bool:
     client.forget()
     wait_until(lambda: len(client.poses) > 15, "frames")
     return np.abs(np.diff(client.shown_poses()[:, :3, 3], axis=0)).max() < 1e-9
+
+
+@contextlib.asynccontextmanager
+async def connected(web) -> AsyncIterator[Socket]:
+    """Connect as a page does."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(web.address.replace("http", "ws") + "socket") as opened,
+    ):
+        yield Socket(opened)
+
+
+def run(work: Coroutine) -> Any:
+    """Run a coroutine on a thread: the browser's library has a loop of its own on this one."""
+    with ThreadPoolExecutor() as threads:
+        return threads.submit(lambda: asyncio.run(work)).result(60)
 
 
 def picture(page) -> bytes:
@@ -207,6 +227,75 @@ def test_two_futures_are_played_side_by_side_and_one_is_made_real(page, simulato
     wait_until(lambda: np.linalg.norm(position(simulator.client) - before) > 0.2, "jump", 60)
 
 
+def test_what_is_imagined_can_be_given_up(page):
+    wait(page, "() => !document.getElementById('imagine').disabled", 30)
+    page.fill("#future-seconds", "10")
+    page.click("#imagine")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_text("cancelled").wait_for()
+    page.get_by_role("button", name="Imagine", exact=True).wait_for()
+
+
+def test_a_page_that_imagines_several_times_gives_each_up_by_its_number(page):
+    wait(page, "() => !document.getElementById('imagine').disabled", 30)
+    ends = page.evaluate(
+        """async () => {
+            const { Connection } = await import("/connection.js");
+            const connection = new Connection();
+            const open = new Promise((done) => connection.addEventListener("open", done));
+            connection.connect();
+            await open;
+            const velocities = [{ linear: [0.1, 0, 0], angular: [0, 0, 0] }];
+            const begin = (seconds) => connection.begin("imagine", { velocities, seconds });
+            const calls = [begin(20), begin(20), begin(0.2)];
+            const settled = Promise.allSettled(calls.map((call) => call.answer));
+            await connection.call("cancel", { imagining: calls[0].id });
+            await connection.call("cancel", { imagining: calls[1].id });
+            return (await settled).map((end) => end.reason?.message ?? end.value.futures.length);
+        }"""
+    )
+    assert ends == ["cancelled", "cancelled", 1]
+
+
+async def give_up_at_once(web, stopped) -> dict[int, dict[str, Any]]:
+    """Imagine and cancel it while a process stands still; return both answers."""
+    async with connected(web) as page:
+        while not (await page.receive("status"))["available"].get("rollout"):
+            pass
+        stopped.send_signal(signal.SIGSTOP)
+        try:
+            velocities = [{"linear": [0.1, 0, 0], "angular": [0, 0, 0]}] * 4
+            call = {"type": "call", "call": "imagine", "velocities": velocities, "seconds": 20}
+            await page.send(**call, id=1)
+            await asyncio.sleep(0.5)
+            await page.send(type="call", call="cancel", id=2, imagining=1)
+            await asyncio.sleep(0.5)
+        finally:
+            stopped.send_signal(signal.SIGCONT)
+        answers = [await page.receive("answer") for _ in range(2)]
+    return {answer["id"]: answer for answer in answers}
+
+
+def test_what_is_given_up_before_it_is_accepted_is_not_computed(simulator, web):
+    told = simulator.client.listen(GoalStatusArray, f"{NODE}/rollout/_action/status")
+    answers = run(give_up_at_once(web, simulator.process))
+    assert answers[2]["ok"]
+    assert (answers[1]["ok"], answers[1]["message"]) == (False, "cancelled")
+
+    def newest() -> int:
+        goals = told[-1].status_list if told else []
+        times = [(goal.goal_info.stamp.sec, goal.goal_info.stamp.nanosec) for goal in goals]
+        return goals[times.index(max(times))].status if goals else GoalStatus.STATUS_UNKNOWN
+
+    wait_until(lambda: newest() == GoalStatus.STATUS_CANCELED, "cancelled goal", 10)
+
+
+def test_what_is_given_up_before_it_is_begun_is_answered(web):
+    answers = run(give_up_at_once(web, web))
+    assert answers[2]["ok"]
+    assert (answers[1]["ok"], answers[1]["message"]) == (False, "cancelled")
+
+
 def test_a_lost_connection_is_said_and_made_again(chromium, simulator):
     with running_web(NAMESPACE) as first:
         port = urlsplit(first.address).port
@@ -239,11 +328,7 @@ def test_a_browser_that_stops_reading_slows_nobody_and_is_closed(simulator, web)
 
     async def look() -> int:
         """Count the frames that another browser gets."""
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(web.address.replace("http", "ws") + "socket") as opened,
-        ):
-            reader = Socket(opened)
+        async with connected(web) as reader:
             for count in itertools.count(1):
                 await reader.receive("frame")
                 await reader.send(type="acknowledge", sequence=reader.packs)
@@ -262,9 +347,7 @@ def test_a_browser_that_stops_reading_slows_nobody_and_is_closed(simulator, web)
         )
         held = web.resident_megabytes
         assert mean_interval() < 1.5 * before + 0.02
-        # On a thread: the browser's library has a loop of its own on this one.
-        with ThreadPoolExecutor() as threads:
-            assert threads.submit(lambda: asyncio.run(look())).result(60) == 15
+        assert run(look()) == 15
         wait_until(lambda: web.logged("it took nothing for"), "end of that connection", 30)
         stuck.settimeout(20)
         with contextlib.suppress(ConnectionResetError):  # or an end; but never a wait

@@ -2,6 +2,7 @@
 """The page's server without a simulator: who gets in, and what bad clients get."""
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +76,18 @@ def test_the_page_and_its_files_are_served_on_loopback(web):
     assert get(web.address, "/../main.py")[0] == 404
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["n" * 300, "n" * 5000, "a%00b", "static/main.js", "%2e%2e/main.py"],
+    ids=["long", "longer", "nul", "folder", "above"],
+)
+def test_a_name_that_is_no_file_of_the_page_is_not_found(web, name):
+    status, text, headers = get(web.address, f"/{name}")
+    assert (status, text.startswith("there is no file ")) == (404, True)
+    assert len(text) < 120
+    assert "Content-Security-Policy" in headers
+
+
 def test_a_page_that_was_rebound_to_this_machine_is_refused(web):
     status, text, _ = get(web.address, Host="evil.com")
     assert status == 403
@@ -139,8 +152,9 @@ def test_garbage_closes_that_client_with_one_line_and_no_other(web, data, code, 
             await bad.receive("hello")
             await bad.send_raw(data)
             assert (await bad.closed())[0] == code
-            await good.send(type="call", call="cancel", id=1)
-            assert (await good.receive("answer"))["ok"]
+            await good.send(type="call", call="cancel", id=1, imagining=7)
+            answer = await good.receive("answer")
+            assert (answer["id"], answer["message"]) == (1, "call 7 imagines nothing")
 
     before = len(web.log)
     asyncio.run(attempt())
@@ -203,6 +217,29 @@ def test_wrong_arguments_are_one_line_and_an_exit_code(options, words):
     assert ended.returncode == WRONG_INPUT
     assert words in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
+
+
+def test_an_interrupt_while_it_is_still_starting_ends_it_cleanly():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "hydra_ros.web.main", "--port", str(port)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def listens() -> bool:
+        with socket.socket() as visitor:
+            return visitor.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        # It listens before it loads ROS, which takes longest.
+        wait_until(lambda: listens() or started.poll() is not None, "open port")
+        started.send_signal(signal.SIGINT)
+        _, errors = started.communicate(timeout=20)
+    finally:
+        started.kill()
+    assert (started.returncode, errors) == (0, "")
 
 
 def test_it_ends_cleanly_while_a_browser_is_connected():

@@ -61,6 +61,10 @@ class WebProcess:
     def logged(self, words: str) -> list[str]:
         return [line for line in self.log if words in line]
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
     def interrupt(self) -> int:
         """Interrupt it, as Ctrl-C would, and return the exit code."""
         self._process.send_signal(signal.SIGINT)

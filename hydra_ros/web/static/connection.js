@@ -43,12 +43,18 @@ export class Connection extends EventTarget {
 
   /** Call the simulator; resolves with the answer, rejects with its reason. */
   call(call, fields = {}) {
-    if (!this.open) return Promise.reject(DROPPED);
+    return this.begin(call, fields).answer;
+  }
+
+  /** Call the simulator; returns the call's number, by which it can be cancelled, and its answer. */
+  begin(call, fields = {}) {
     const id = this.#nextCall++;
-    return new Promise((resolve, reject) => {
+    if (!this.open) return { id, answer: Promise.reject(DROPPED) };
+    const answer = new Promise((resolve, reject) => {
       this.#calls.set(id, { resolve, reject });
       this.send({ type: "call", call, id, ...fields });
     });
+    return { id, answer };
   }
 
   async #take(socket, data) {

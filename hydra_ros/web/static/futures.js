@@ -22,7 +22,7 @@ export class Futures {
   #status;
   #map;
   #jumped;
-  #running = false;
+  #running = null; // the number of the call that imagines
   #films = [];
   #began = 0;
   #playing = false;
@@ -53,22 +53,27 @@ export class Futures {
   /** Ask for the two futures that are chosen; while they are on their way, give them up. */
   async imagine() {
     if (!this.#status.available.rollout) return;
-    if (this.#running) return void this.#connection.call("cancel").catch(() => {});
+    if (this.#running !== null) {
+      // Where it is just answered, there is nothing to give up.
+      this.#connection.call("cancel", { imagining: this.#running }).catch(() => {});
+      return;
+    }
     const names = [byId("future-a").value, byId("future-b").value];
     const time = Number(byId("future-seconds").value) || 2;
     const velocities = names.map((name) => ({ linear: WAYS[name][0], angular: WAYS[name][1] }));
-    this.#run(true);
+    const call = this.#connection.begin("imagine", { velocities, seconds: time });
+    this.#run(call.id);
     byId("futures-note").textContent = this.#status.lockstep
       ? "Waiting for the first frames …"
       : "Waiting for a turn: in realtime the live frames come first …";
     try {
-      const answer = await this.#connection.call("imagine", { velocities, seconds: time });
+      const answer = await call.answer;
       await this.#show(answer, names);
       byId("futures-note").textContent = `Imagined in ${seconds(answer.took)}; the live world stays as it is.`;
     } catch (error) {
       toast(error.message, error.message === "cancelled" ? "good" : "bad");
     } finally {
-      this.#run(false);
+      this.#run(null);
     }
   }
 
@@ -80,8 +85,9 @@ export class Futures {
     this.#map.futures = [];
   }
 
-  #run(running) {
-    this.#running = running;
+  #run(call) {
+    const running = call !== null;
+    this.#running = call;
     byId("imagine").textContent = running ? "Cancel" : "Imagine";
     byId("imagine").classList.toggle("busy", running);
     const progress = byId("futures-progress");
@@ -89,8 +95,8 @@ export class Futures {
     progress.removeAttribute("value");
   }
 
-  #progress({ done, total, left }) {
-    if (!this.#running || !total) return;
+  #progress({ id, done, total, left }) {
+    if (id !== this.#running || !total) return;
     byId("futures-progress").value = done / total;
     byId("futures-note").textContent = `${done} of ${total} frames, ${seconds(left)} left`;
   }

@@ -36,6 +36,15 @@ def test_texts_and_answers_are_not_held_up_by_pictures():
     assert send_all(outbox) == ["first", "second", "new"]
 
 
+def test_news_that_nobody_needs_any_more_are_not_sent():
+    outbox = Outbox()
+    outbox.put("progress 1", "half")
+    outbox.put("progress 2", "all")
+    outbox.withdraw("progress 1")
+    outbox.withdraw("progress 3")
+    assert send_all(outbox) == ["all"]
+
+
 def test_a_kind_that_comes_often_does_not_starve_another():
     outbox = Outbox()
     outbox.put("frame", b"1")

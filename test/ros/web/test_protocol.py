@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hydra_ros.web.protocol import (
     Acknowledge,
     Call,
+    Cancel,
     Commit,
     Drive,
     Imagine,
@@ -44,6 +45,8 @@ def test_proper_messages_are_understood():
     assert parse(json.dumps(IMAGINE)).request == Imagine(velocities=(turn, turn), seconds=2.0)
     commit = '{"type": "call", "call": "commit", "id": 1, "future": "f1"}'
     assert parse(commit).request == Commit(future="f1")
+    cancel = '{"type": "call", "call": "cancel", "id": 2, "imagining": 1}'
+    assert parse(cancel).request == Cancel(imagining=1)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,7 @@ def test_proper_messages_are_understood():
         ("{}", "message has no type"),
         ('{"type": "fly"}', "unknown type 'fly'"),
         ('{"type": "call", "call": "shutdown", "id": 1}', "unknown call 'shutdown'"),
+        ('{"type": "call", "call": "cancel", "id": 1}', "message has no imagining"),
         ('{"type": "acknowledge", "sequence": -1}', "sequence is not a whole number"),
         ('{"type": "acknowledge", "sequence": true}', "sequence is not a whole number"),
         (json.dumps({**DRIVE, "linear": [1, 2]}), "linear is not three numbers"),
