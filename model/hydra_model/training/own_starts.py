@@ -7,7 +7,8 @@ targets begins where the model's own steps end, and what has settled there, the 
 estimates of the last two steps, is held to the truth. What has not is where a subject may be:
 there, and around true subjects, the target is what the weights that training began with make of
 the same start. A mean over all places where a subject may be would be the smallest error, and the
-wrong thing to show.
+wrong thing to show. But where those weights show a subject about as it is, the truth is wanted
+again, so that what is found is shown plainly.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from hydra_model.transformer import Conditioning, Transformer
 
 _APART = 0.3  # mean square over channels, of two clean estimates that are not the same
 _AROUND = 2  # latent positions around a subject
+_FOUND = 0.75  # mean square over channels and neighbours, of what shows a subject about as it is
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ class OwnStarts:
 class Start(NamedTuple):
     """Where own steps led: ``noisy [B, C, T, H, W]`` at ``sigma``, and what is wanted there.
 
-    ``velocity`` is what is wanted of the model.
+    ``velocity`` is what is wanted of the model; ``found [B, 1, T, H, W]`` is 1 where a subject is,
+    and is shown.
     """
 
     noisy: Tensor
     sigma: float
     velocity: Tensor
+    found: Tensor
 
 
 @torch.no_grad()
@@ -78,13 +82,18 @@ def own_start(
     last = own.sigmas[-1]
     sigma = torch.full((len(x),), last, device=x.device)
     kept = own.teacher(x, sigma, teacher_conditioning).float()
-    apart = (x - last * kept - clean).square().mean(1, keepdim=True)
+    shown = x - last * kept
+    apart = (shown - clean).square().mean(1, keepdim=True)
     apart = F.max_pool3d(apart, (1, 3, 3), 1, (0, 1, 1)) > _APART
     wide = 2 * _AROUND + 1
     around = F.max_pool3d(subject, (1, wide, wide), 1, (0, _AROUND, _AROUND)) > 0
+    off = (shown - latents).square().mean(1, keepdim=True)
+    off = F.avg_pool3d(off, (1, 3, 3), 1, (0, 1, 1), count_include_pad=False)
+    found = around & (off < _FOUND)
     # At the last step the clean latents are wanted, whichever way the noise has gone.
     truth = (x - latents) / last
-    return Start(x, last, torch.where(apart | around, kept, truth))
+    velocity = torch.where((apart | around) & ~found, kept, truth)
+    return Start(x, last, velocity, found * subject)
 
 
 def first_draws(worlds: int, draws: int, kept: int, device: torch.device) -> Tensor:

@@ -55,7 +55,8 @@ class TransformerTraining:
     ``whereabouts.flow_loss``, where the model has a scene flow; ``context_noise`` is the
     largest deviation of the noise added to every second context, so that the model stands its
     own errors. ``own_share`` of each world's draws begin where the model's own sampling leads,
-    and weigh ``own_weight`` (``own_starts``; for weights that are trained already).
+    and weigh ``own_weight``, and ``found_weight`` times as much where they show a subject about
+    as it is (``own_starts``; for weights that are trained already).
     ``plain_share`` of the steps are on "plain" worlds. ``matrix_rate`` is Muon's
     rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else); both fall over the
     last ``falling_share`` of the run. The worlds begin with those of ``first_step``, so that a
@@ -79,6 +80,7 @@ class TransformerTraining:
     context_noise: float = 0.1
     own_share: float = 0.0
     own_weight: float = 2.0
+    found_weight: float = 1.0
     falling_share: float = 0.3
     average_decay: float = 0.9993
     seed: int = 0
@@ -90,7 +92,7 @@ class TransformerTraining:
             self, "0 or more",
             "matrix_rate", "learning_rate", "weight_decay", "subject_weight", "returned_weight",
             "forecast_weight", "flow_weight", "frame_balance", "context_noise", "own_weight",
-            "first_step",
+            "found_weight", "first_step",
         )  # fmt: skip
         check(self, "above 0", "shift", "balance_floor")
         check(self, "0 to 1", "blind_share", "own_share", "plain_share", "falling_share")
@@ -226,6 +228,7 @@ def batch_loss(
     subject = batch.subject.repeat_interleave(draws, 0)
     started = 0 if own is None else round(draws * training.own_share)
     rows = first_draws(count, draws, started, device)
+    found = subject.new_zeros(())
     with torch.autocast(device.type, torch.bfloat16):
         conditioning = prepared(model, features)
         if own is not None and started:
@@ -237,6 +240,7 @@ def batch_loss(
                 )  # fmt: skip
             noisy[rows], sigma[rows] = start.noisy, start.sigma
             noise[rows] = start.velocity + latents[rows]  # as the velocity is taken from it
+            found = start.found
         prediction = model(noisy, sigma, repeat(conditioning, draws))
         if forecaster is None:
             forecast = prediction.new_zeros(())
@@ -253,7 +257,7 @@ def batch_loss(
     # Of whole frames: to weigh subjects where they are is to show them wherever they might be.
     again = batch.returned.amax((-2, -1), keepdim=True).repeat_interleave(draws, 0) > 0
     weight = torch.where(again, training.returned_weight * weight, weight)
-    weight[rows] = training.own_weight
+    weight[rows] = training.own_weight * (1 + (training.found_weight - 1) * found)
     weighted = flow.weighted_mean(error, weight)
     plain = error.detach().mean()
     return Losses(weighted, plain, forecast, moving)

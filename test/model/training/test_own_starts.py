@@ -75,9 +75,34 @@ def test_what_has_settled_is_held_to_the_truth_and_around_subjects_to_the_teache
     around[0, 0, 1, :3, :3] = True
     apart = (led - 0.75 * kept - (noise - first)).square().mean(1, keepdim=True)
     apart = torch.nn.functional.max_pool3d(apart, (1, 3, 3), 1, (0, 1, 1)) > 0.3
-    # Both kinds are there, or nothing would be tested.
+    # Both kinds are there, or nothing would be tested. Nothing random is about as it should be.
     assert 0 < (apart | around).float().mean() < 1
     torch.testing.assert_close(start.velocity, torch.where(apart | around, kept, truth))
+    assert not start.found.any()
+
+
+def test_a_subject_that_is_shown_about_as_it_is_is_held_to_the_truth() -> None:
+    model = begun(0.1)
+    subject = torch.zeros(2, 1, 4, 4, 6)
+    subject[:, 0, 1, 1, 1:5] = 1.0
+    batch = a_batch(subject)
+    own = OwnStarts.of(model, SAMPLER)
+    noise = torch.randn(SIZE, generator=torch.Generator().manual_seed(2))
+    condition = conditioned(model, batch)
+    with torch.no_grad():
+        led = noise - 0.25 * model(noise, torch.ones(2), condition)
+        shown = led - 0.75 * model(led, torch.full((2,), 0.75), condition)
+    # The first sample's left half is shown nearly as it is, all else is not.
+    latents = shown + 2.0
+    latents[0, ..., :3] = shown[0, ..., :3] + 0.1
+    start = own_start(model, own, condition, condition, latents, noise, subject)
+    truth = (led - latents) / 0.75
+    near = start.velocity[0, :, 1, 1, :2], truth[0, :, 1, 1, :2]
+    torch.testing.assert_close(*near)
+    assert (start.velocity[0, :, 1, 1, 4:] - truth[0, :, 1, 1, 4:]).abs().min() > 1
+    assert (start.velocity[1, :, 1, 1] - truth[1, :, 1, 1]).abs().min() > 1
+    assert start.found[0, 0, 1, 1].tolist() == [0, 1, 0, 0, 0, 0]  # next to the half, too far off
+    assert start.found.sum() == 1
 
 
 def test_own_starts_take_their_share_of_the_draws_of_every_world() -> None:
