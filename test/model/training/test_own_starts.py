@@ -126,6 +126,29 @@ def test_own_starts_take_their_share_of_the_draws_of_every_world() -> None:
     assert loss(1.0, own, 3.0) == pytest.approx(loss(1.0, own), rel=1e-5)
 
 
+def test_subjects_that_are_found_weigh_as_they_are_told_to(monkeypatch) -> None:
+    model = begun(0.1)
+    own = OwnStarts.of(copy.deepcopy(model), SAMPLER)
+    subject = torch.zeros(2, 1, 4, 4, 6)
+    subject[:, :, 1, 1, 2] = 1.0
+
+    def loss(weight: float, shown: torch.Tensor) -> float:
+        training = TransformerTraining(
+            worlds=2, draws=1, own_share=1.0, found_weight=weight, context_noise=0.0
+        )
+        generator = torch.Generator().manual_seed(0)
+        return batch_loss(model, a_batch(shown), training, generator, own=own).weighted.item()
+
+    # Random weights show nothing as it is, so this changes nothing ...
+    assert loss(5.0, subject) == loss(1.0, subject)
+    # ... until nearly everything counts as found: then one position in 96 weighs 5.
+    monkeypatch.setattr("hydra_model.training.own_starts._FOUND", 100.0)
+    plain, weighed = loss(1.0, subject), loss(5.0, subject)
+    assert weighed != plain
+    assert weighed == pytest.approx(plain, rel=0.5)
+    assert loss(5.0, torch.zeros_like(subject)) == loss(1.0, torch.zeros_like(subject))
+
+
 def test_a_run_with_own_starts_goes_on_where_it_stopped(tmp_path: Path) -> None:
     config = dataclasses.replace(SHORT, sampler=SAMPLER)
     torch.manual_seed(0)
