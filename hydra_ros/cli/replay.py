@@ -100,6 +100,30 @@ def _only_topic(bag: Bag) -> str:
     raise ValueError(f"{bag.path} has {what}; give --topic; it has {listed or 'no topics'}")
 
 
+class _Interrupts:
+    """Ctrl-C and SIGTERM, which end a replay where it waits; the second one at once.
+
+    A KeyboardInterrupt that is raised while rclpy's bindings convert a value comes out as another
+    error.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def check(self) -> None:
+        """Raise ``KeyboardInterrupt`` if one was asked for."""
+        if self._asked:
+            self._asked = False
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+
 def _drive(
     options: argparse.Namespace, track: Track, output: Path, video: Path, report: ProgressReport
 ) -> int:
@@ -109,8 +133,11 @@ def _drive(
 
     stage, frames = "", 0
 
+    interrupts = _Interrupts()
+
     def progress(text: str, done: int, total: int) -> None:
         nonlocal stage, frames
+        interrupts.check()
         if text != stage:
             stage = text
             report.stage(text, total or None)
@@ -118,12 +145,12 @@ def _drive(
         report.update(frames)
 
     def waiting() -> None:
+        interrupts.check()
         if node:
             node.check()
         report.update(frames)
 
     node = None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             namespace = options.namespace

@@ -89,10 +89,17 @@ class Bridge:
             self._on_loop(functools.partial(_settle, answer, result, error))
 
         self.post(begin)
+        # Before Python 3.12 wait_for passes over being cancelled where the answer is just there.
         try:
-            return await asyncio.wait_for(answer, timeout)
-        except asyncio.TimeoutError:  # another class than the built-in one in Python 3.10
-            raise TimeoutError(f"no answer in {timeout:g} s") from None
+            await asyncio.wait({answer}, timeout=timeout)
+        except asyncio.CancelledError:
+            if not answer.cancel():
+                answer.exception()  # or the loop complains that nobody asked for it
+            raise
+        if not answer.done():
+            answer.cancel()
+            raise TimeoutError(f"no answer in {timeout:g} s")
+        return answer.result()
 
     def on_loop(self, function: Callable[..., Any]) -> Callable[..., None]:
         """Return a function for ROS's thread that runs ``function`` on the loop."""

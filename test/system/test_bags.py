@@ -228,7 +228,7 @@ def test_an_interrupt_ends_a_replay_at_once_whatever_the_simulator_does(
     finally:
         process.send_signal(signal.SIGCONT)
         replay.kill()
-    assert (replay.returncode, errors) == (130, "")
+    assert (errors, replay.returncode) == ("", 130)
     if hangs:
         client.set_parameter("playback_speed", 3.0)
     else:  # it was put back
