@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hydra_model.state_checksums import BLOCK, facts_checksum, file_checksum
+from hydra_model.state_checksums import facts_checksum, file_checksum
 
+BLOCK = 8192
 SIZE = 8 * BLOCK * 3 + 13  # three blocks and some bytes
 
 
