@@ -26,6 +26,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
 
+from hydra_model.freed_memory import keep_freed_memory
 from hydra_ros import conversions, parameters
 from hydra_ros.command_inputs import CommandInputs
 from hydra_ros.commands import CameraFrames, Command, CommandError
@@ -338,6 +339,7 @@ def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted; the exit code is 0 then, 2 for wrong arguments."""
     use_dds_profile()
     let_idle_threads_sleep()
+    keep_freed_memory()  # before there are threads
     try:
         start_ros(args)
     except RosStartError as error:

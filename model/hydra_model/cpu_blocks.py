@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydra_model import attention as att
+from hydra_model import cpu_attention
 from hydra_model.blocks import Block, Memory
 from hydra_model.rope import Rotation
 from hydra_model.scene_flow import Turn, Turns
@@ -63,7 +64,7 @@ class CpuBlock:
         y = self._enter(x, mod, self.block.camera_context, camera)
         memory = self.block.self_attention.memorise(y, memory_by)
         query, key, value = self._place(*self._project(y), by)
-        attended = att.attend(
+        attended = cpu_attention.attend(
             query.flatten(1, 2), key.flatten(1, 2), value.flatten(1, 2), self.config.num_heads
         )
         attended = self._place_values(attended.view(value.shape), by.value and by.value.back)
@@ -110,7 +111,7 @@ class CpuBlock:
             far = selected.shape[-1] * memory.key.shape[2]
             keys, values = (self._turn_rows(t, far, turn) for t, turn in
                             ((keys, turns.key), (values, turns.value)))  # fmt: skip
-        attended = att.attend(query, keys, values, self.config.num_heads)
+        attended = cpu_attention.attend(query, keys, values, self.config.num_heads)
         return self._place_values(attended, by.value and by.value.back)
 
     def _norm(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

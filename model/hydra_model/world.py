@@ -18,6 +18,7 @@ from hydra_model.checkpoints import load_autoencoder, load_config, load_transfor
 from hydra_model.clips import check_clip, check_times
 from hydra_model.conditioning import chunk_noise
 from hydra_model.config import ModelConfig, SamplerConfig
+from hydra_model.freed_memory import keep_freed_memory
 from hydra_model.loading import (
     choose_device,
     choose_dtype,
@@ -120,6 +121,8 @@ class World(WorldModel):
         report = progress or (lambda what, share: None)
         folder = weights_folder() if str(model) == "default" else Path(model)
         place = choose_device(device)
+        if place.type == "cpu":
+            keep_freed_memory()
         number = choose_dtype(dtype, place)
         report("configuration", 0.0)
         config = load_config(folder)

@@ -63,6 +63,7 @@ export class Futures {
     const velocities = names.map((name) => ({ linear: WAYS[name][0], angular: WAYS[name][1] }));
     const call = this.#connection.begin("imagine", { velocities, seconds: time });
     this.#run(call.id);
+    const told = byId("futures-note").textContent;
     byId("futures-note").textContent = this.#status.lockstep
       ? "Waiting for the first frames …"
       : "Waiting for a turn: in realtime the live frames come first …";
@@ -71,6 +72,7 @@ export class Futures {
       await this.#show(answer, names);
       byId("futures-note").textContent = `Imagined in ${seconds(answer.took)}; the live world stays as it is.`;
     } catch (error) {
+      byId("futures-note").textContent = told; // what is shown is what was
       toast(error.message, error.message === "cancelled" ? "good" : "bad");
     } finally {
       this.#run(null);

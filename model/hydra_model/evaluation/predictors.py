@@ -16,6 +16,7 @@ from torch import Tensor
 from hydra_model.autoencoder import Autoencoder, fastest_dtype
 from hydra_model.config import ModelConfig, SamplerConfig
 from hydra_model.evaluation.ablations import overlapping_memory
+from hydra_model.freed_memory import keep_freed_memory
 from hydra_model.loading import prompt_embedder
 from hydra_model.rays import central_rays, previous_in_clip, token_cameras
 from hydra_model.sampler import sample
@@ -304,6 +305,8 @@ def load_model(
     if not prompts:
         _refuse_text(config)
     device = torch.device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     dtype = dtype or fastest_dtype(device)
     embed = prompt_embedder(Path(folder), config, device)
     transformer = load_transformer(folder, config, dtype=dtype, device=device)
