@@ -69,6 +69,7 @@ async def _serve(
     from rclpy.exceptions import InvalidNamespaceException
     from rclpy.signals import SignalHandlerOptions
 
+    from hydra_ros.unknown_parameters import warn_of_unknown_parameters
     from hydra_ros.web.bridge import Bridge
     from hydra_ros.web.hub import Hub
     from hydra_ros.web.limits import SpeedLimits
@@ -94,6 +95,7 @@ async def _serve(
     hub = Hub(SpeedLimits(linear=options.max_linear_speed, angular=options.max_angular_speed))
     bridge = Bridge(context, node, hub.deliver)
     hub.connect(bridge, SimulatorLink(node, bridge.tell))
+    warn_of_unknown_parameters(node)
     server: Server = Server(hub, token, options.stall_timeout, log.warning)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=2.0)
     running = asyncio.create_task(hub.run())

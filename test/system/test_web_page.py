@@ -229,11 +229,14 @@ def test_two_futures_are_played_side_by_side_and_one_is_made_real(page, simulato
 
 def test_what_is_imagined_can_be_given_up(page):
     wait(page, "() => !document.getElementById('imagine').disabled", 30)
+    told = page.text_content("#futures-note")
     page.fill("#future-seconds", "10")
     page.click("#imagine")
+    assert page.text_content("#futures-note") != told
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_text("cancelled").wait_for()
     page.get_by_role("button", name="Imagine", exact=True).wait_for()
+    assert page.text_content("#futures-note") == told
 
 
 def test_a_page_that_imagines_several_times_gives_each_up_by_its_number(page):

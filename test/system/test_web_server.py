@@ -219,6 +219,13 @@ def test_wrong_arguments_are_one_line_and_an_exit_code(options, words):
     assert "Traceback" not in ended.stderr
 
 
+def test_parameters_that_it_does_not_have_are_named() -> None:
+    with running_web("", "--ros-args", "-p", "token:=secret-of-mine") as started:
+        (line,) = [line for line in started.log if "unknown parameters are ignored" in line]
+        assert "'token'" in line
+        assert "secret-of-mine" not in line
+
+
 def test_an_interrupt_while_it_is_still_starting_ends_it_cleanly():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
