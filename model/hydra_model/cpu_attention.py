@@ -43,21 +43,23 @@ def products_are_faster() -> bool:
 def attend_by_products(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """As ``attend``, in two products; scores are rounded to the operands' type."""
     leading = query.shape[:-2]
+    channels = query.shape[-1] // heads
     query, key, value = (
-        t.flatten(0, -3).unflatten(-1, (heads, -1)).transpose(1, 2) for t in (query, key, value)
+        t.flatten(0, -3).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for t in (query * channels**-0.5, key, value)
     )
-    batch, _, queries, channels = query.shape
+    # Head after head, as products read it; keys and values, which are more, a part at a time.
+    query = query.contiguous()
+    batch, _, queries, _ = query.shape
     out = query.new_empty(batch, queries, heads, channels).transpose(1, 2)
     each = heads * key.shape[2]  # scores of a query
     together = max(1, min(queries, _SCORES // each))
     frames = max(1, _SCORES // (each * queries))
     for first in range(0, batch, frames):
         own = slice(first, first + frames)
-        # Head after head, as products read it.
         keys = key[own].contiguous().transpose(-1, -2)
         values = value[own].contiguous()
         for start in range(0, queries, together):
             some = (own, slice(None), slice(start, start + together))
-            scores = (query[some] * channels**-0.5) @ keys
-            out[some] = scores.softmax(-1) @ values
+            out[some] = (query[some] @ keys).softmax(-1) @ values
     return out.transpose(1, 2).flatten(2).unflatten(0, leading)
