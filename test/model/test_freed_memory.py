@@ -18,13 +18,14 @@ import resource, threading, torch
 from hydra_model.freed_memory import keep_freed_memory
 kept = {keep} and keep_freed_memory()
 def work():
-    for _ in range(20):
+    for turn in range(40):
+        if turn == 20:  # by then blocks of the right sizes lie about
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         [torch.ones(10 << 20) for _ in range(2)]
+    print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 thread = threading.Thread(target=work)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 thread.start()
 thread.join()
-print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
