@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hydra_model import attention as att
+from hydra_model.autoencoder import fastest_dtype
 
 _SCORES = 1 << 21  # of all heads, at once: 4 MiB
 
@@ -32,12 +33,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
 @functools.cache
 def products_are_faster() -> bool:
     """Whether this CPU multiplies bfloat16, and not in tiles."""
-    # What a build or an architecture does not know of, it lacks.
-    multiplies, tiles = (
-        bool(getattr(torch.cpu, probe, bool)())
-        for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return multiplies and not tiles
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    return fastest_dtype(torch.device("cpu")) == torch.bfloat16 and not tiles
 
 
 def attend_by_products(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:

@@ -31,6 +31,7 @@ def keep_freed_memory() -> bool:
     if said or platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    # New threads share the main one's memory: their own could not grow beyond 64 MiB.
+    # New threads share the main one's memory: their own lies in parts of 64 MiB, which are given
+    # back whatever the threshold says.
     wanted = {_MMAP_THRESHOLD: _LARGE, _TRIM_THRESHOLD: _KEPT, _ARENA_MAX: 1}
     return all([library.mallopt(name, value) == 1 for name, value in wanted.items()])
