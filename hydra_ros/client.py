@@ -29,6 +29,7 @@ from std_msgs.msg import Header
 from hydra_ros.action import Rollout
 from hydra_ros.action_client import ActionClient
 from hydra_ros.conversions import pose_from_message, pose_stamped_message
+from hydra_ros.discovery import Discovery
 from hydra_ros.environment import use_dds_profile
 from hydra_ros.frame_collector import FrameCollector, ReceivedFrame
 from hydra_ros.imagining import Future, Imagining, Progress, SimulatorError
@@ -87,6 +88,7 @@ class SimulatorClient:
         self._rollout = ActionClient(node, Rollout, f"{self._prefix}/rollout")
         self._path = node.create_publisher(Path, f"{prefix}path_cmd", 10)
         self._collector: FrameCollector | None = None
+        self._discovery: Discovery | None = None  # of what the collector listens to
         self._observer: Observer | None = None
         self._frames: list[ReceivedFrame] = []
         self._came = threading.Condition()
@@ -220,8 +222,7 @@ class SimulatorClient:
                 paused, or refused the path (its log says why).
         """
         deadline = time.monotonic() + timeout
-        collector = self._collect()
-        while not (collector.connected and self._path.get_subscription_count()):
+        while not (self._collects() and self._path.get_subscription_count()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no simulator was found at {self._path.topic_name!r}")
             time.sleep(0.02)
@@ -249,9 +250,8 @@ class SimulatorClient:
 
     def frames(self) -> list[ReceivedFrame]:
         """Return a list that fills with the frames of the camera, from now on."""
-        collector = self._collect()
         deadline = time.monotonic() + self.timeout
-        while not collector.connected:
+        while not self._collects():
             if time.monotonic() > deadline:
                 raise TimeoutError("no camera was found")
             time.sleep(0.02)
@@ -347,10 +347,12 @@ class SimulatorClient:
                 raise SimulatorError("ROS was shut down meanwhile")
         return future.result()
 
-    def _collect(self) -> FrameCollector:
-        if self._collector is None:
+    def _collects(self) -> bool:
+        """Return whether frames that are published from now on will come here."""
+        if self._collector is None or self._discovery is None:
             self._collector = FrameCollector(self._node, self._take, self._namespace)
-        return self._collector
+            self._discovery = Discovery(self._node, self._prefix)
+        return self._collector.connected and self._discovery.done
 
     def _take(self, frame: ReceivedFrame) -> None:
         with self._came:
@@ -362,7 +364,7 @@ class SimulatorClient:
         for service in self._services.values():
             self._node.destroy_client(service)
         self._node.destroy_publisher(self._path)
-        for part in (self._collector, self._observer):
+        for part in (self._collector, self._discovery, self._observer):
             if part:
                 part.destroy()
 

@@ -49,19 +49,30 @@ def image_round_trip(
     sent_at: dict[str, float] = {}
     trips: list[float] = []
 
+    returned = False  # an empty image, which is sent first
+
     def come_back(message: Image) -> None:
-        trips.append(time.monotonic() - sent_at[message.header.frame_id])
+        nonlocal returned
+        if message.header.frame_id in sent_at:
+            trips.append(time.monotonic() - sent_at[message.header.frame_id])
+        else:
+            returned = True
 
     try:
         publisher = node.create_publisher(Image, f"{name}/there", _quality())
         node.create_subscription(Image, f"{name}/back", come_back, _quality())
         started = time.monotonic()
-        while not (publisher.get_subscription_count() and node.count_publishers(f"{name}/back")):
+        while not returned:
+            found = publisher.get_subscription_count() and node.count_publishers(f"{name}/back")
             if child.poll() is not None:
                 raise TimeoutError(f"the other process ended early (exit code {child.returncode})")
             if time.monotonic() - started > discovery_timeout_s:
+                if found:
+                    break  # it may send nothing back: that will be told by the count
                 raise TimeoutError(f"no other process was found in {discovery_timeout_s:g} s")
-            executor.spin_once(timeout_sec=0.02)
+            if found:  # on this side; the other one may still have to find what listens here
+                publisher.publish(Image())
+            executor.spin_once(timeout_sec=0.05)
         discovery_s = time.monotonic() - started
 
         message = Image(height=height, width=width, encoding="rgb8", step=3 * width)

@@ -12,11 +12,15 @@ from rclpy.node import Node
 
 
 class PostBox:
-    """Runs functions that other threads hand in, in order, on the executor's thread."""
+    """Runs functions that other threads hand in, in order, on the executor's thread.
+
+    ``run`` is to be called there now and then: rmw_fastrtps looks whether a guard condition was
+    triggered and then clears it, in two steps, so that a trigger in between is lost.
+    """
 
     def __init__(self, node: Node) -> None:
         self._functions: deque[Callable[[], None]] = deque()
-        self._guard = node.create_guard_condition(self._run)
+        self._guard = node.create_guard_condition(self.run)
 
     def post(self, function: Callable[[], None]) -> None:
         """Run a function soon; may be called from any thread."""
@@ -25,6 +29,7 @@ class PostBox:
         with contextlib.suppress(InvalidHandle):
             self._guard.trigger()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run what was handed in."""
         while self._functions:
             self._functions.popleft()()

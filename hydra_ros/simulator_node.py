@@ -305,6 +305,7 @@ class SimulatorNode(LifecycleNode):
         # No more than two ticks: after a busy spell commands that came meanwhile lie unread.
         elapsed = min(now - self._last_tick, 2 * TICK)
         self._last_tick = now
+        self._post_box.run()  # what it was not woken for
         if self._session:
             self._session.steps.idle(elapsed)
             self._observations.match()

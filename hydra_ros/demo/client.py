@@ -51,11 +51,12 @@ class Client:
         )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._reset = self._node.create_client(Reset, "hydra_simulator/reset")
         self._path = self._node.create_publisher(Path, "path_cmd", 1)
         self._received: list[ReceivedFrame] = []
         self.first_frame_at = 0.0  # steady time
         self._collector = FrameCollector(self._node, self._take)
+        # After the collector: the answer to a reset shows that frames will come (``Discovery``).
+        self._reset = self._node.create_client(Reset, "hydra_simulator/reset")
 
     def __enter__(self) -> Client:
         return self

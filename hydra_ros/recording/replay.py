@@ -15,7 +15,8 @@ from sensor_msgs.msg import Image
 from hydra_model.video import write_video
 from hydra_ros.conversions import image_from_message
 from hydra_ros.demo.node_process import NodeError
-from hydra_ros.recording.link import SimulatorLink
+from hydra_ros.discovery import Discovery
+from hydra_ros.recording.link import SIMULATOR, SimulatorLink
 from hydra_ros.recording.recorder import Recorder
 from hydra_ros.recording.tracks import Track
 from hydra_ros.recording.writer import BagWriter
@@ -79,6 +80,8 @@ def replay(
             start, world = link.reset(options.source, options.seed, options.prompt)
             recorder = Recorder(link.node, writer, RECORDED, as_in_root=options.own_simulator)
             link.wait(lambda: _found(link, recorder), "the camera's topics were not found")
+            discovery = Discovery(link.node, SIMULATOR)
+            link.wait(lambda: discovery.done, "the simulator did not find the recorder")
             track = options.track
             if not options.as_they_stand:
                 track = Track(times=track.times, poses=track.moved_to(start))

@@ -13,6 +13,20 @@ from system.simulator import Client, SimulatorProcess
 import small_models
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Show with a failure what the simulators logged, and what they last said of themselves."""
+    report = yield
+    if report.failed:
+        for process in SimulatorProcess.running:
+            lines = "\n".join(process.log[-60:])
+            report.sections.append((f"log of the simulator in {process.namespace}", lines))
+        for client in Client.running:
+            said = "\n".join(f"{key}: {value}" for key, value in client.diagnostics.items())
+            report.sections.append((f"diagnostics from {client.namespace}", said))
+    return report
+
+
 @pytest.fixture(scope="session")
 def start_simulator(model_parameters):
     """Start the node with some parameters, and a client of it, as a context manager."""

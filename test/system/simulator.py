@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import rclpy
@@ -33,6 +33,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from starter import Starter
 
 from hydra_ros import conversions
+from hydra_ros.discovery import Discovery
 from hydra_ros.srv import Reset
 
 NODE = "hydra_simulator"
@@ -55,7 +56,10 @@ def starter() -> Starter:
 class SimulatorProcess:
     """``hydra_simulator`` in a process of its own, with its log."""
 
+    running: ClassVar[list[SimulatorProcess]] = []
+
     def __init__(self, parameters: dict[str, Any], namespace: str) -> None:
+        self.namespace = namespace
         arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
         for name, value in parameters.items():
             # Quoted where it is a string: a folder may be called "1".
@@ -69,6 +73,7 @@ class SimulatorProcess:
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        self.running.append(self)
 
     def logged(self, words: str, since: int = 0) -> list[str]:
         """Return the lines of the log, from line ``since`` on, that have these words."""
@@ -96,6 +101,8 @@ class SimulatorProcess:
     def end(self) -> None:
         """End it by any means."""
         self._process.kill()
+        if self in self.running:
+            self.running.remove(self)
 
     def _read(self) -> None:
         line = ""
@@ -115,7 +122,10 @@ class SimulatorProcess:
 class Client:
     """Commands out, frames in; spins on a thread of its own."""
 
+    running: ClassVar[list[Client]] = []
+
     def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = rclpy.create_node("driver", context=self._context, namespace=namespace)
@@ -146,13 +156,15 @@ class Client:
         self._executor.add_node(node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
+        self.running.append(self)
 
     def close(self) -> None:
+        self.running.remove(self)
         rclpy.shutdown(context=self._context)
         self._thread.join(10)
 
     def wait_connected(self) -> None:
-        """Wait until every topic and service has found the node."""
+        """Wait until every topic and service has found the node, and it has found them."""
         node = self._node
         for service in (self._reset, self._get_state, self._change_state, self._set_parameters):
             assert service.wait_for_service(30), service.srv_name
@@ -160,6 +172,8 @@ class Client:
             wait_until(lambda topic=topic: node.count_publishers(topic), f"publisher of {topic}")
         for command in (self.pose_cmd, self.path_cmd):
             wait_until(command.get_subscription_count, f"subscriber of {command.topic}")
+        discovery = Discovery(node, NODE)
+        wait_until(lambda: discovery.done, "answer to what was made last")
 
     def velocity_publisher(self, kind: type[Twist] | type[TwistStamped]):
         publisher = self._node.create_publisher(kind, "cmd_vel", 50)
@@ -177,6 +191,8 @@ class Client:
         received: list = []
         subscription = self._node.create_subscription(kind, topic, received.append, KEEP_ALL)
         wait_until(lambda: self._node.count_publishers(subscription.topic_name), topic)
+        discovery = Discovery(self._node, NODE)
+        wait_until(lambda: discovery.done, "answer to what was made last")
         return received
 
     def published(self, topic: str) -> list[str]:
