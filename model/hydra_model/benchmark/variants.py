@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -56,13 +56,16 @@ def _switches(device: torch.device) -> dict[str, Acceleration]:
             "fast+split": Acceleration(fusion="none", attention="split-cpu"),
             "fast+pair": Acceleration(fusion="none", attention="gather", paired=True),
         }
+    base = Acceleration(attention="gather", folded_text=False, in_place=False)
     found = {
-        "merged": Acceleration(fusion="none", attention="gather"),
-        "one pass (triton)": Acceleration(attention="gather"),
-        "one pass (compile)": Acceleration(fusion="compile", attention="gather"),
+        "merged": replace(base, fusion="none"),
+        "one pass (triton)": base,
+        "one pass (compile)": replace(base, fusion="compile"),
     }
     for backend in ("gather-cudnn", "split-flash", "split-cudnn", "split-flash3", "flex", "triton"):
-        found[backend] = Acceleration(attention=backend)
+        found[backend] = replace(base, attention=backend)
+    found["best attention"] = replace(base, attention="measured")
+    found["folded text"] = Acceleration(in_place=False)
     found["exact"] = Acceleration()
     found["exact+graph"] = Acceleration(graph=True)
     found["exact (pair by two)"] = Acceleration()

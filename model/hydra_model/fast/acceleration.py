@@ -31,10 +31,11 @@ class Acceleration:
     product, the tokenizer as a matrix product. ``fusion``: how norms, rotations and residuals
     become single passes over memory: not at all, by ``torch.compile`` or by own Triton kernels.
     ``attention``: one of ``ATTENTION_BACKENDS``, or "measured" for the fastest that runs here.
-    ``prompt_once``: keys and values of the text are kept per prompt. ``paired``: guidance is one
-    batch of two that shares what does not depend on the text. ``graph``: a forward is recorded
-    once and replayed. ``decoder``: the autoencoder's streaming decoder is compiled for the model's
-    frame size. ``fp8``: what runs in 8 bits, products (of ``FP8_PRODUCTS``) and "attention", for
+    ``prompt_once``: keys and values of the text are kept per prompt; ``folded_text``: as
+    ``text.TextKeys``. ``in_place``: products whose result is added to the residual stream add it
+    themselves (``residual.Residual``). ``paired``: guidance is one batch of two that shares what
+    does not depend on the text. ``graph``: a forward is recorded once and replayed. ``decoder``:
+    the autoencoder's streaming decoder is compiled for the model's frame size. ``fp8``: what runs in 8 bits, products (of ``FP8_PRODUCTS``) and "attention", for
     which "measured" then tries kernels in 8 bits too.
     """
 
@@ -42,6 +43,8 @@ class Acceleration:
     fusion: Fusion = "triton"
     attention: str = "measured"
     prompt_once: bool = True
+    folded_text: bool = True
+    in_place: bool = True
     paired: bool = False
     graph: bool = False
     decoder: bool = True

@@ -4,7 +4,8 @@
 "gather": the keys of every query frame are copied side by side, then one attention call (what
 the readable path does). "split": the local windows are read where they lie, as overlapping views;
 only the selected memory is copied, a third of the keys; the two softmaxes are merged by their
-normalisers, which is exact ("split-flash3" needs the package flash-attn-3 and a Hopper GPU).
+normalisers, which is exact ("split-flash3" needs the package flash-attn-3 and a Hopper GPU, and
+takes all windows in one call).
 "triton": one kernel of our own that reads everything where it lies. "flex": PyTorch's FlexAttention
 over all keys, which skips the blocks that nobody sees. "fp8-...": in 8 bits, in several tilings, as
 no one knows which of them a compiler and a GPU do best.
@@ -54,6 +55,7 @@ class Retrieval:
 Backend = Callable[[Retrieval], Tensor]
 FLASH3 = "flash_attn_interface"  # the module of the package flash-attn-3
 Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+IndexedCall = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def gather(at: Retrieval, *, backend: SDPBackend | None = None) -> Tensor:
@@ -107,6 +109,27 @@ def split(at: Retrieval, call: Call) -> Tensor:
         for first, near, weight in attend_windows(at, b, call):
             own = slice(first, first + len(near))
             merge_best(near, weight, far[own], far_weight[own], out[b, own])
+    return out
+
+
+def split_indexed(at: Retrieval, call: Call, indexed: IndexedCall) -> Tensor:
+    """Do the same where one call takes all windows: ``indexed`` is told each one's first frame."""
+    out = torch.empty_like(at.query)
+    key, value = (_chosen(memory, at.selected) for memory in (at.memory_key, at.memory_value))
+    _, frames, tokens, heads, channels = at.key.shape
+    width = at.windows.shape[1]
+    starts = at.windows[:, 0].int()
+    for b in range(len(at.query)):
+        far, far_weight = call(at.query[b], key[b], value[b])
+        near_key, near_value = (
+            part[b].as_strided(
+                (frames - width + 1, width * tokens, heads, channels),
+                (part.stride(1), part.stride(2), channels, 1),
+            )
+            for part in (at.key, at.value)
+        )
+        near, weight = indexed(at.query[b], near_key, near_value, starts)
+        merge_best(near, weight, far, far_weight, out[b])
     return out
 
 
@@ -196,6 +219,17 @@ def call_flash3(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tens
     return out, _weights(weight, query)
 
 
+def call_flash3_indexed(
+    query: Tensor, key: Tensor, value: Tensor, entries: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same of each query ``[B, N, H, D]`` with its entry ``[B]`` of the keys' batch."""
+    module = importlib.import_module(FLASH3)
+    out, weight, *_ = module.flash_attn_with_kvcache(
+        query, key, value, cache_batch_idx=entries, num_splits=1, return_softmax_lse=True
+    )
+    return out, _weights(weight, query)
+
+
 def call_cpu(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """FlashAttention of the CPU, likewise."""
     found = aten._scaled_dot_product_flash_attention_for_cpu(*_heads_first((query, key, value)))
@@ -247,7 +281,7 @@ BACKENDS: dict[str, Backend] = {
     "gather-cudnn": lambda at: gather(at, backend=SDPBackend.CUDNN_ATTENTION),
     "split-flash": lambda at: split(at, call_flash),
     "split-cudnn": lambda at: split(at, call_cudnn),
-    "split-flash3": lambda at: split(at, call_flash3),
+    "split-flash3": lambda at: split_indexed(at, call_flash3, call_flash3_indexed),
     "split-cpu": lambda at: split(at, call_cpu),
     "flex": flex,
     "triton": triton_in_place,

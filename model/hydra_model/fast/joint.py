@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +27,10 @@ from hydra_model.fast.attention_trial import TRIED, TRIED_IN_8_BITS, fastest
 from hydra_model.fast.passes import choose_passes
 from hydra_model.fast.product_trial import worthwhile
 from hydra_model.fast.products import AnyProduct, Product, Quantised
+from hydra_model.fast.residual import Residual
 from hydra_model.fast.spread import ALL_FRAMES, Frames
-from hydra_model.fast.weights import BlockWeights, CrossWeights
+from hydra_model.fast.text import TextKeys, prompt_rows, text_keys
+from hydra_model.fast.weights import BlockWeights
 from hydra_model.rope import Rotation
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -43,6 +46,7 @@ class Tables:
     memory_rotation: Rotation  # [J, M, pairs]
     cameras: Tensor  # [blocks, B, T, 1 or N, C], encoded
     text: Tensor | None  # [B, L, C]
+    text_keys: tuple[TextKeys, ...]  # per block; () if not kept so
     text_key_value: tuple[tuple[Tensor, Tensor], ...]  # per block [B, H, L, D]; () if not kept
 
 
@@ -81,17 +85,11 @@ class FastJoint:
             first, second = self.tables(conditioning), self.tables(negative)
             if first.text is None or second.text is None or not _same_but_text(first, second):
                 return None
+            text = torch.cat((first.text, second.text))
             joined = replace(
                 first,
-                text=torch.cat((first.text, second.text)),
                 cameras=torch.cat((first.cameras, second.cameras), dim=1),
-                text_key_value=tuple(
-                    (torch.cat(keys), torch.cat(values))
-                    for keys, values in (
-                        zip(*pair, strict=True)
-                        for pair in zip(first.text_key_value, second.text_key_value, strict=True)
-                    )
-                ),
+                **self._prompt(text),
             )
             self._keep(key, (conditioning, negative), joined)
         return self._tables[key][1]
@@ -122,17 +120,28 @@ class FastJoint:
             )
             for block in model.layers
         ]
-        keys_values: tuple[tuple[Tensor, Tensor], ...] = ()
-        if self.switches.prompt_once and cond.text is not None:
-            keys_values = tuple(self._text_key_value(block, cond.text) for block in self.blocks)
         return Tables(
             latents=cond.context_latents,
             rotation=_framed(by, len(times), tokens),
             memory_rotation=_framed(memory_by, memory_frames, -1),
             cameras=torch.stack(cameras),
-            text=cond.text,
-            text_key_value=keys_values,
+            **self._prompt(cond.text),
         )
+
+    def _prompt(self, text: Tensor | None) -> dict[str, Any]:
+        """Return what ``Tables`` keep of a batch's prompts."""
+        kept: dict[str, Any] = {"text": text, "text_keys": (), "text_key_value": ()}
+        if text is None or not self.switches.prompt_once:
+            return kept
+        rows = prompt_rows(text) if self.switches.folded_text else None
+        if rows is None:
+            kept["text_key_value"] = tuple(self._text_key_value(b, text) for b in self.blocks)
+        else:
+            heads = self.config.num_heads
+            kept["text_keys"] = tuple(
+                text_keys(layer.cross_attention, heads, text, rows) for layer in self.model.layers
+            )
+        return kept
 
     def _text_key_value(self, block: BlockWeights, text: Tensor) -> tuple[Tensor, Tensor]:
         cross = block.cross
@@ -163,41 +172,40 @@ class FastJoint:
         model, config, passes = self.model, self.config, self.passes
         own = frames.own(tables.latents.shape[2] + target.shape[2])
         x, grid = self._embed(torch.cat((tables.latents, target), dim=2)[:, :, own])
+        batch = len(x)
+        stream = Residual(x, passes, config.eps, in_place=self.switches.in_place)
         time, projected = model.embed_time(sigma, x.dtype)
         # [blocks, 6, B, 1, 1, C]; float32, as the passes compute.
         steps = (self.modulation + projected).float().transpose(1, 2)[:, :, :, None, None]
-        branch: Tensor | None = None
-        gate: Tensor | None = None
-        for i in range(len(self.blocks)):
-            shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = steps[i]
-            bias = shift_a + tables.cameras[i][: x.shape[0], own].float()
+        for i, block in enumerate(self.blocks):
+            shift, scale, gate = steps[i][:3]
+            bias = shift + tables.cameras[i][:batch, own].float()
+            y: Tensor | None
             rows: Tensor | Quantised
-            if self.blocks[i].qkv.quantised:
-                x, kept, rows = passes.add_norm_quantised(
-                    x, branch, gate, 1 + scale_a, bias, config.eps, keep=True
-                )
-                assert kept is not None
-                y = kept
+            if block.qkv.quantised:
+                y, rows = stream.norm_quantised(1 + scale, bias, keep=True)
+                assert y is not None
             else:
-                x, y = passes.add_norm(x, branch, gate, 1 + scale_a, bias, config.eps)
-                rows = y
+                rows = y = stream.norm(1 + scale, bias)
             last = i + 1 == len(self.blocks) and frames.whole
             first = tables.latents.shape[2] if last else 0
             attended, selected = self._self_attention(i, y, rows, tables, frames, grid, first)
-            x = x[:, first:].contiguous()
+            if first:
+                stream.keep(first)
             if selections is not None:
                 selections.append(frames.gather(selected)[: target.shape[0]])
+            stream.add(block.projector or block.output, attended, gate)
             if i == 0 and shared > 1:
-                x, attended = (_repeat(t, shared) for t in (x, attended))
+                stream.repeat(shared)
                 steps = steps if steps.shape[2] == 1 else _repeat(steps, shared, axis=2)
-                gate_a, shift_f, scale_f, gate_f = steps[i][2:]
-            x, branch = self._finish(i, x, attended, gate_a, shift_f, scale_f, tables)
-            gate = gate_f
+                batch *= shared
+            self._add_text(i, stream, tables)
+            self._feed_forward(block, stream, *steps[i][3:])
         head = model.head
         shift, scale = (head.modulation + time[:, None]).float()[:, :, None, None].unbind(1)
         if shared > 1 and len(shift) > 1:
             shift, scale = _repeat(shift, shared), _repeat(scale, shared)
-        _, y = passes.add_norm(x, branch, gate, 1 + scale, shift, config.eps)
+        y = stream.norm(1 + scale, shift)
         patches = frames.gather(head.linear(y).unflatten(2, grid))
         return model.unpatch(patches[:, -target.shape[2] :])
 
@@ -210,10 +218,11 @@ class FastJoint:
     def _self_attention(
         self, i: int, y: Tensor, rows: Tensor | Quantised, tables: Tables, frames: Frames,
         grid: tuple[int, int], first: int,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Tensor | Quantised, Tensor]:  # fmt: skip
         """Attend from the frames of ``y`` from ``first`` on; also return what they selected.
 
-        ``rows`` are those of ``y`` as the product takes them.
+        ``rows`` are those of ``y`` as the product takes them, as the first result is for the
+        product that follows.
         """
         block, config, passes = self.blocks[i], self.config, self.passes
         by = tables.rotation
@@ -223,11 +232,12 @@ class FastJoint:
         query, query_mean = passes.normalise_rotate(
             query, block.gain_query, cosine[first:], sine[first:], block.eps
         )
-        key, _ = passes.normalise_rotate(key, block.gain_key, cosine, sine, block.eps)
+        key, _ = passes.normalise_rotate(key, block.gain_key, cosine, sine, block.eps, mean=False)
         memory = self._memorise(i, y, tables, own, grid)
         key, value = frames.neighbours(key), frames.neighbours(value)
         memory_key, memory_value, memory_mean = (frames.gather(t) for t in memory)
         plan = frames.plan(config, len(by.cosine), memory_mean.shape[1], first, y.device)
+        assert query_mean is not None
         scores = query_mean @ memory_mean.transpose(1, 2)
         selected = readable.select_memory(scores, plan.count, plan.excluded)
         heads = (config.num_heads, config.head_dim)
@@ -248,8 +258,8 @@ class FastJoint:
                 ),
                 narrow=block.output.quantised,
             )  # fmt: skip
-        out = block.output(out if isinstance(out, Quantised) else self._ready(block.output, out))
-        return out if block.projector is None else block.projector(out), selected
+        out = out if isinstance(out, Quantised) else self._ready(block.output, out)
+        return out if block.projector is None else block.output(out), selected
 
     def _attend(self, at: Retrieval, *, narrow: bool) -> Tensor | Quantised:
         """Return ``[B, T, N, C]``; with ``narrow`` in 8 bits, where the backend does it itself."""
@@ -294,54 +304,52 @@ class FastJoint:
         by = tables.memory_rotation
         cosine, sine = (t[start : start + key.shape[1]] for t in (by.cosine, by.sine))
         key, mean = passes.normalise_rotate(key, block.gain_key, cosine, sine, block.eps)
+        assert mean is not None
         return key, value, mean
 
-    def _finish(
-        self, i: int, x: Tensor, attended: Tensor, gate: Tensor, shift: Tensor, scale: Tensor,
-        tables: Tables,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Add self-attention and text; return the residual stream and the feed-forward's part."""
-        block, passes, eps = self.blocks[i], self.passes, self.config.eps
-        branch = attended
-        branch_gate: Tensor | None = gate
-        hidden: Tensor | Quantised
-        if block.cross is not None and tables.text is not None:
-            weight, bias = (
-                t.view(1, 1, 1, -1) for t in (block.cross.norm_weight, block.cross.norm_bias)
-            )
-            if block.cross.query.quantised:
-                x, _, hidden = passes.add_norm_quantised(x, branch, branch_gate, weight, bias, eps)
-            else:
-                x, hidden = passes.add_norm(x, branch, branch_gate, weight, bias, eps)
-            branch, branch_gate = self._attend_text(i, hidden, block.cross, tables), None
-        if block.up.quantised:
-            x, _, hidden = passes.add_norm_quantised(x, branch, branch_gate, 1 + scale, shift, eps)
+    def _add_text(self, i: int, stream: Residual, tables: Tables) -> None:
+        """Add what the tokens take from the text."""
+        cross, passes = self.blocks[i].cross, self.passes
+        if cross is None or tables.text is None:
+            return
+        weight, bias = (t.view(1, 1, 1, -1) for t in (cross.norm_weight, cross.norm_bias))
+        rows: Tensor | Quantised
+        if cross.query.quantised:
+            _, rows = stream.norm_quantised(weight, bias)
         else:
-            x, hidden = passes.add_norm(x, branch, branch_gate, 1 + scale, shift, eps)
-        return x, self._feed_forward(block, hidden)
+            rows = stream.norm(weight, bias)
+        query = cross.query(rows)
+        if tables.text_keys:
+            own = tables.text_keys[i]
+            share = passes.text_weights(query, own.keys, own.counts, cross.eps)
+            stream.add_batched(share, own.values, cross.output.bias)
+            return
+        kept = tables.text_key_value
+        key, value = kept[i] if kept else self._text_key_value(self.blocks[i], tables.text)
+        query = passes.normalise(query, cross.gain_query, cross.eps)
+        out = F.scaled_dot_product_attention(self._heads(query.flatten(1, 2)), key, value)
+        out = out.transpose(1, 2).flatten(2).view(query.shape)
+        stream.add(cross.output, self._ready(cross.output, out), None)
 
-    def _feed_forward(self, block: BlockWeights, hidden: Tensor | Quantised) -> Tensor:
+    def _feed_forward(
+        self, block: BlockWeights, stream: Residual, shift: Tensor, scale: Tensor, gate: Tensor
+    ) -> None:
+        hidden: Tensor | Quantised
+        if block.up.quantised:
+            _, hidden = stream.norm_quantised(1 + scale, shift)
+        else:
+            hidden = stream.norm(1 + scale, shift)
+        wide: Tensor | Quantised
         if block.down.quantised:
-            return block.down(self.passes.gelu_quantised(block.up(hidden)))
-        if isinstance(block.up, Product) and isinstance(hidden, Tensor) and hidden.is_cuda:
+            wide = self.passes.gelu_quantised(block.up(hidden))
+        elif isinstance(block.up, Product) and isinstance(hidden, Tensor) and hidden.is_cuda:
             # The GELU (of the tanh form on a GPU) is part of the product's last step.
             wide = torch._addmm_activation(
                 block.up.bias, hidden.flatten(0, -2), block.up.weight.T, use_gelu=True
             ).unflatten(0, hidden.shape[:-1])
         else:
             wide = F.gelu(block.up(hidden), approximate="tanh")
-        return block.down(wide)
-
-    def _attend_text(
-        self, i: int, z: Tensor | Quantised, cross: CrossWeights, tables: Tables
-    ) -> Tensor:
-        kept = tables.text_key_value
-        assert tables.text is not None
-        key, value = kept[i] if kept else self._text_key_value(self.blocks[i], tables.text)
-        query = self.passes.normalise(cross.query(z), cross.gain_query, cross.eps)
-        out = F.scaled_dot_product_attention(self._heads(query.flatten(1, 2)), key, value)
-        out = out.transpose(1, 2).flatten(2)
-        return cross.output(self._ready(cross.output, out)).view(query.shape)
+        stream.add(block.down, wide, gate)
 
 
 def _same_but_text(first: Tables, second: Tables) -> bool:

@@ -14,73 +14,89 @@ from torch import Tensor
 
 from hydra_model.fast.products import FP8, FP8_MAX, Quantised
 
-ROWS = 8  # rows a program of ``normalise_rotate`` takes, which share a partial mean
+# Rows a program takes one after another, of ``add_norm``, ``merge`` and ``normalise_rotate``, which
+# share a partial mean. In the first and the last so many are on their way at a time.
+NORM_ROWS, MERGE_ROWS, ROWS, STAGES = 8, 4, 16, 4
+TEXT_ROWS = 64  # queries a program of ``text_weights`` takes at once
 
 
 @triton.jit
 def _add_norm(
-    x_in, branch, gate, scale, bias, x_out, y_out, narrow_out, narrow_scales, lengths,
-    width, batch_rows, frame_rows, tokens_bias, gate_stride, scale_stride, bias_batch, bias_frame,
-    eps, HAS_BRANCH: tl.constexpr, HAS_GATE: tl.constexpr, WIDE: tl.constexpr,
-    NARROW: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
+    x_in, branch, gate, scale, bias, lag, x_out, y_out, narrow_out, narrow_scales, lengths,
+    width, tokens, frames, tokens_bias, gate_stride, scale_stride, bias_batch, bias_frame, eps,
+    HAS_BRANCH: tl.constexpr, HAS_GATE: tl.constexpr, HAS_LAG: tl.constexpr,
+    BY_TOKEN: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, LIMIT: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    batch, within = row // batch_rows, row % batch_rows
+    frame = tl.program_id(1).to(tl.int64)  # counted through the batch
+    batch = frame // frames
     column = tl.arange(0, BLOCK)
-    inside = column < width
-    x = tl.load(x_in + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    if HAS_BRANCH:
-        own = tl.load(branch + row * width + column, mask=inside, other=0.0).to(tl.float32)
-        if HAS_GATE:
-            own *= tl.load(gate + batch * gate_stride + column, mask=inside, other=0.0).to(
-                tl.float32
-            )
-        narrow = (x + own).to(x_out.dtype.element_ty)
-        tl.store(x_out + row * width + column, narrow, mask=inside)
-        x = narrow.to(tl.float32)
-    mean = tl.sum(x, 0) / width
-    centred = tl.where(inside, x - mean, 0.0)
-    deviation = tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
-    factor = tl.load(scale + batch * scale_stride + column, mask=inside, other=0.0)
-    place = batch * bias_batch + (within // frame_rows) * bias_frame
-    place += (within % frame_rows) * tokens_bias
-    offset = tl.load(bias + place + column, mask=inside, other=0.0)
-    y = centred * deviation * factor.to(tl.float32) + offset.to(tl.float32)
-    if WIDE:
-        tl.store(y_out + row * width + column, y.to(y_out.dtype.element_ty), mask=inside)
-    if NARROW:
-        y = tl.where(inside, y, 0.0)
-        own_scale = tl.maximum(tl.max(tl.abs(y), 0), 1e-12) / LIMIT
-        place = narrow_out + row * width + column
-        tl.store(place, (y / own_scale).to(narrow_out.dtype.element_ty), mask=inside)
-        tl.store(narrow_scales + row, own_scale)
-        tl.store(lengths + row, tl.sqrt(tl.sum(y * y, 0)))
+    wide = column < width
+    # Three rows of float32, which are more than a row of x: they stay for all rows.
+    factor = tl.load(scale + batch * scale_stride + column, mask=wide, other=0.0).to(tl.float32)
+    place = bias + batch * bias_batch + (frame % frames) * bias_frame + column
+    if not BY_TOKEN:
+        offset = tl.load(place, mask=wide, other=0.0).to(tl.float32)
+    if HAS_LAG:
+        late = tl.load(lag + column, mask=wide, other=0.0)
+    if HAS_GATE:
+        share = tl.load(gate + batch * gate_stride + column, mask=wide, other=0.0).to(tl.float32)
+    for i in tl.range(ROWS, num_stages=STAGES):
+        token = tl.program_id(0) * ROWS + i
+        inside = wide & (token < tokens)
+        row = frame * tokens + token
+        x = tl.load(x_in + row * width + column, mask=inside, other=0.0).to(tl.float32)
+        if HAS_BRANCH:
+            own = tl.load(branch + row * width + column, mask=inside, other=0.0).to(tl.float32)
+            if HAS_GATE:
+                own *= share
+            narrow = (x + own).to(x_out.dtype.element_ty)
+            tl.store(x_out + row * width + column, narrow, mask=inside)
+            x = narrow.to(tl.float32)
+        if HAS_LAG:
+            x += late
+        mean = tl.sum(x, 0) / width
+        centred = tl.where(wide, x - mean, 0.0)
+        deviation = tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
+        if BY_TOKEN:
+            offset = tl.load(place + token * tokens_bias, mask=inside, other=0.0).to(tl.float32)
+        y = centred * deviation * factor + offset
+        if WIDE:
+            tl.store(y_out + row * width + column, y.to(y_out.dtype.element_ty), mask=inside)
+        if NARROW:
+            y = tl.where(wide, y, 0.0)
+            own_scale = tl.maximum(tl.max(tl.abs(y), 0), 1e-12) / LIMIT
+            target = narrow_out + row * width + column
+            tl.store(target, (y / own_scale).to(narrow_out.dtype.element_ty), mask=inside)
+            tl.store(narrow_scales + row, own_scale, mask=token < tokens)
+            tl.store(lengths + row, tl.sqrt(tl.sum(y * y, 0)), mask=token < tokens)
 
 
 def add_norm(
-    x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
-    """See ``passes.add_norm``; ``x`` and ``branch`` are contiguous."""
+    x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor,
+    eps: float, lag: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See ``passes.add_norm``; ``x``, ``branch`` and ``lag`` are contiguous."""
     y = torch.empty_like(x)
-    return _launch_add_norm(x, branch, gate, scale, bias, eps, y, None), y
+    return _launch_add_norm(x, branch, gate, scale, bias, eps, lag, y, None), y
 
 
 def add_norm_quantised(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor,
-    eps: float, *, keep: bool = False,
+    eps: float, lag: Tensor | None = None, *, keep: bool = False,
 ) -> tuple[Tensor, Tensor | None, Quantised]:  # fmt: skip
-    """See ``passes.add_norm_quantised``; ``x`` and ``branch`` are contiguous."""
+    """See ``passes.add_norm_quantised``; ``x``, ``branch`` and ``lag`` are contiguous."""
     y = torch.empty_like(x) if keep else None
     rows = Quantised(
         torch.empty_like(x, dtype=FP8),
         *(x.new_empty((*x.shape[:-1], 1), dtype=torch.float32) for _ in range(2)),
     )
-    return _launch_add_norm(x, branch, gate, scale, bias, eps, y, rows), y, rows
+    return _launch_add_norm(x, branch, gate, scale, bias, eps, lag, y, rows), y, rows
 
 
 def _launch_add_norm(
     x: Tensor, branch: Tensor | None, gate: Tensor | None, scale: Tensor, bias: Tensor,
-    eps: float, y: Tensor | None, rows: Quantised | None,
+    eps: float, lag: Tensor | None, y: Tensor | None, rows: Quantised | None,
 ) -> Tensor:  # fmt: skip
     batch, frames, tokens, width = x.shape
     out = x if branch is None else torch.empty_like(x)
@@ -88,13 +104,15 @@ def _launch_add_norm(
     def stride(t: Tensor, axis: int) -> int:
         return t.stride(axis) if t.shape[axis] > 1 else 0
 
-    _add_norm[(batch * frames * tokens,)](
-        x, x if branch is None else branch, x if gate is None else gate, scale, bias, out,
-        x if y is None else y, *((x, x, x) if rows is None else rows),
-        width, frames * tokens, tokens, stride(bias, 2), 0 if gate is None else stride(gate, 0),
+    _add_norm[(triton.cdiv(tokens, NORM_ROWS), batch * frames)](
+        x, x if branch is None else branch, x if gate is None else gate, scale, bias,
+        x if lag is None else lag, out, x if y is None else y,
+        *((x, x, x) if rows is None else rows),
+        width, tokens, frames, stride(bias, 2), 0 if gate is None else stride(gate, 0),
         stride(scale, 0), stride(bias, 0), stride(bias, 1), eps,
-        HAS_BRANCH=branch is not None, HAS_GATE=gate is not None, WIDE=y is not None,
-        NARROW=rows is not None, LIMIT=FP8_MAX, BLOCK=triton.next_power_of_2(width), num_warps=4,
+        HAS_BRANCH=branch is not None, HAS_GATE=gate is not None, HAS_LAG=lag is not None,
+        BY_TOKEN=bias.shape[2] > 1, WIDE=y is not None, NARROW=rows is not None, LIMIT=FP8_MAX,
+        ROWS=NORM_ROWS, STAGES=STAGES, BLOCK=triton.next_power_of_2(width), num_warps=4,
     )  # fmt: skip
     return out
 
@@ -157,8 +175,9 @@ def _narrowed(x: Tensor, *, gelu: bool) -> Quantised:
 @triton.jit
 def _normalise_rotate(
     x_in, gain, cosine, sine, out, partial,
-    tokens, frames, row_stride, batch_stride, heads, eps,
-    ROWS: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr, PAIRS: tl.constexpr,
+    tokens, frames, row_stride, batch_stride, heads, eps, MEAN: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
+    PAIRS: tl.constexpr,
 ):  # fmt: skip
     chunk = tl.program_id(0)
     frame = tl.program_id(1).to(tl.int64)  # counted through the batch
@@ -172,7 +191,7 @@ def _normalise_rotate(
     sum_first = tl.zeros((HEADS, HALF), tl.float32)
     sum_second = tl.zeros((HEADS, HALF), tl.float32)
     start = x_in + (frame // frames) * batch_stride + own * tokens * row_stride
-    for i in range(ROWS):
+    for i in tl.range(ROWS, num_stages=STAGES):
         token = chunk * ROWS + i
         real = inside & (token < tokens)
         row = start + token * row_stride + column
@@ -182,8 +201,9 @@ def _normalise_rotate(
         length = tl.rsqrt(squares / width + eps)
         first *= length * gain_first
         second *= length * gain_second
-        sum_first += first
-        sum_second += second
+        if MEAN:
+            sum_first += first
+            sum_second += second
         table = (own * tokens + token) * PAIRS + pair
         turn = (pair < PAIRS) & (token < tokens)
         cos = tl.load(cosine + table, mask=turn, other=0.0)
@@ -192,14 +212,15 @@ def _normalise_rotate(
         kind = out.dtype.element_ty
         tl.store(place, (first * cos - second * sin).to(kind), mask=real)
         tl.store(place + PAIRS, (first * sin + second * cos).to(kind), mask=real)
-    place = partial + (frame * tl.num_programs(0) + chunk) * width + column
-    tl.store(place, sum_first, mask=inside)
-    tl.store(place + PAIRS, sum_second, mask=inside)
+    if MEAN:
+        place = partial + (frame * tl.num_programs(0) + chunk) * width + column
+        tl.store(place, sum_first, mask=inside)
+        tl.store(place + PAIRS, sum_second, mask=inside)
 
 
 def normalise_rotate(
-    x: Tensor, gain: Tensor, cosine: Tensor, sine: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, gain: Tensor, cosine: Tensor, sine: Tensor, eps: float, *, mean: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """See ``passes.normalise_rotate``; frames and tokens of ``x`` lie at one stride."""
     batch, frames, tokens, width = x.shape
     pairs = cosine.shape[-1]
@@ -207,14 +228,15 @@ def normalise_rotate(
     assert x.stride(-1) == 1 and x.stride(1) == tokens * x.stride(2)
     out = torch.empty((batch, frames, tokens, width), dtype=x.dtype, device=x.device)
     chunks = triton.cdiv(tokens, ROWS)
-    partial = torch.empty((batch, frames, chunks, width), dtype=torch.float32, device=x.device)
+    shape = (batch, frames, chunks if mean else 0, width)
+    partial = torch.empty(shape, dtype=torch.float32, device=x.device)
     _normalise_rotate[(chunks, batch * frames)](
         x, gain, cosine, sine, out, partial,
-        tokens, frames, x.stride(2), x.stride(0), heads, eps,
-        ROWS=ROWS, HEADS=triton.next_power_of_2(heads), HALF=triton.next_power_of_2(pairs),
-        PAIRS=pairs, num_warps=4,
+        tokens, frames, x.stride(2), x.stride(0), heads, eps, MEAN=mean, ROWS=ROWS, STAGES=STAGES,
+        HEADS=triton.next_power_of_2(heads), HALF=triton.next_power_of_2(pairs), PAIRS=pairs,
+        num_warps=4,
     )  # fmt: skip
-    return out, partial.sum(2) / tokens
+    return out, partial.sum(2) / tokens if mean else None
 
 
 @triton.jit
@@ -236,6 +258,59 @@ def normalise(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     _normalise[(x.numel() // width,)](
         x, gain, out, width, eps, BLOCK=triton.next_power_of_2(width), num_warps=4
     )
+    return out
+
+
+@triton.jit
+def _lengths(x_in, out, width, eps, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    x = tl.load(x_in + row * width + column, mask=column < width, other=0.0).to(tl.float32)
+    tl.store(out + row, tl.rsqrt(tl.sum(x * x, 0) / width + eps))
+
+
+@triton.jit
+def _text_weights(
+    query, lengths, keys, counts, out, rows, count, factor,
+    HEADS: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    KEYS: tl.constexpr,
+):  # fmt: skip
+    head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    line = batch * rows + row.to(tl.int64)
+    column, key = tl.arange(0, BLOCK), tl.arange(0, KEYS)
+    real = (row[:, None] < rows) & (column[None, :] < CHANNELS)
+    place = query + line[:, None] * (HEADS * CHANNELS) + head * CHANNELS + column[None, :]
+    x = tl.load(place, mask=real, other=0.0)
+    place = keys + (batch * HEADS + head) * count * CHANNELS
+    known = (key[None, :] < count) & (column[:, None] < CHANNELS)
+    other = tl.load(place + key[None, :] * CHANNELS + column[:, None], mask=known, other=0.0)
+    length = tl.load(lengths + line, mask=row < rows, other=0.0) * factor
+    often = tl.load(counts + batch * count + key, mask=key < count, other=float("-inf"))
+    scores = tl.dot(x, other, input_precision="tf32x3") * length[:, None] + often[None, :]
+    scores = tl.exp(scores - tl.max(scores, 1)[:, None])
+    share = scores / tl.sum(scores, 1)[:, None]
+    place = out + line[:, None] * (HEADS * count) + head * count + key[None, :]
+    inside = (row[:, None] < rows) & (key[None, :] < count)
+    tl.store(place, share.to(out.dtype.element_ty), mask=inside)
+
+
+def text_weights(query: Tensor, keys: Tensor, counts: Tensor, eps: float) -> Tensor:
+    """See ``passes.text_weights``; all operands are contiguous."""
+    batch, heads, count, channels = keys.shape
+    width = query.shape[-1]
+    rows = query.numel() // (batch * width)
+    lengths = query.new_empty(batch * rows, dtype=torch.float32)
+    block = triton.next_power_of_2(width)
+    _lengths[(batch * rows,)](query, lengths, width, eps, BLOCK=block, num_warps=4)
+    out = query.new_empty((*query.shape[:-1], heads * count))
+    taken = TEXT_ROWS if query.element_size() == 2 else TEXT_ROWS // 4  # as they find room
+    _text_weights[(triton.cdiv(rows, taken), heads, batch)](
+        query, lengths, keys, counts, out, rows, count, channels**-0.5,
+        HEADS=heads, CHANNELS=channels, ROWS=taken,
+        BLOCK=max(16, triton.next_power_of_2(channels)),
+        KEYS=max(16, triton.next_power_of_2(count)), num_warps=4,
+    )  # fmt: skip
     return out
 
 
@@ -273,21 +348,45 @@ def gather_patches(y: Tensor, grid: tuple[int, int], stride: tuple[int, int, int
 
 
 @triton.jit
-def _merge(first, second, first_weight, second_weight, out, width, tokens, heads,
-           weight_stride_head, weight_stride_token, weight_stride_batch,
-           CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)  # counted through batch and tokens
-    column = tl.arange(0, BLOCK)
+def _scale_rows(weight, gate, out, width, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
-    place = (row // tokens) * weight_stride_batch + (row % tokens) * weight_stride_token
-    place += (column // CHANNELS) * weight_stride_head
-    a = tl.load(first_weight + place, mask=inside, other=0.0)
-    b = tl.load(second_weight + place, mask=inside, other=0.0)
-    share = 1 / (1 + tl.exp(b - a))
-    x = tl.load(first + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    y = tl.load(second + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    merged = y + share * (x - y)
-    tl.store(out + row * width + column, merged.to(out.dtype.element_ty), mask=inside)
+    x = tl.load(weight + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    y = x * tl.load(gate + row)
+    tl.store(out + row * width + column, y.to(out.dtype.element_ty), mask=inside)
+
+
+def scale_rows(weight: Tensor, gate: Tensor) -> Tensor:
+    """See ``passes.scale_rows``."""
+    weight = weight.contiguous()
+    out = torch.empty_like(weight)
+    rows, width = weight.shape
+    block = min(2048, triton.next_power_of_2(width))
+    _scale_rows[(rows, triton.cdiv(width, block))](
+        weight, gate.contiguous(), out, width, BLOCK=block, num_warps=4
+    )
+    return out
+
+
+@triton.jit
+def _merge(first, second, first_weight, second_weight, out, width, tokens,
+           weight_stride_head, weight_stride_token, weight_stride_batch,
+           CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    batch = tl.program_id(1).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    of_head = batch * weight_stride_batch + (column // CHANNELS) * weight_stride_head
+    for i in range(ROWS):  # with some on their way, copying weights one by one takes six times it
+        token = tl.program_id(0) * ROWS + i
+        row = batch * tokens + token
+        inside = (column < width) & (token < tokens)
+        place = of_head + token * weight_stride_token
+        a = tl.load(first_weight + place, mask=inside, other=0.0)
+        b = tl.load(second_weight + place, mask=inside, other=0.0)
+        x = tl.load(first + row * width + column, mask=inside, other=0.0).to(tl.float32)
+        y = tl.load(second + row * width + column, mask=inside, other=0.0).to(tl.float32)
+        merged = y + (x - y) / (1 + tl.exp(b - a))
+        tl.store(out + row * width + column, merged.to(out.dtype.element_ty), mask=inside)
 
 
 def merge(
@@ -303,10 +402,10 @@ def merge(
     second_weight = second_weight.contiguous()
     first_weight = first_weight.contiguous()
     width = heads * channels
-    _merge[(batch * tokens,)](
-        first, second, first_weight, second_weight, out, width, tokens, heads,
+    _merge[(triton.cdiv(tokens, MERGE_ROWS), batch)](
+        first, second, first_weight, second_weight, out, width, tokens,
         first_weight.stride(1), first_weight.stride(2), first_weight.stride(0),
-        CHANNELS=channels, BLOCK=triton.next_power_of_2(width), num_warps=4,
+        CHANNELS=channels, ROWS=MERGE_ROWS, BLOCK=triton.next_power_of_2(width), num_warps=4,
     )  # fmt: skip
     return out
 

@@ -145,7 +145,8 @@ def main() -> int:
     for shape, (own, own_gate) in itertools.product(
         biases, ((branch, gate), (branch, None), (None, None))
     ):
-        arguments = (x, own, own_gate, scale, torch.randn(*shape, WIDTH), 1e-6)
+        lag = None if own is None else torch.randn(WIDTH)
+        arguments = (x, own, own_gate, scale, torch.randn(*shape, WIDTH), 1e-6, lag)
         pairs = zip(kernels.add_norm(*arguments), passes.add_norm(*arguments), strict=True)
         for part, (got, expected) in zip(("sum", "norm"), pairs, strict=True):
             check(f"add_norm, {part}, bias {shape}", got, expected)
@@ -157,12 +158,22 @@ def main() -> int:
         expected = passes.normalise_rotate(part, gain, cosine, sine, 1e-6)
         check("normalise_rotate", got[0], expected[0])
         check("normalise_rotate, mean", got[1], expected[1])
+    got = kernels.normalise_rotate(part, gain, cosine, sine, 1e-6, mean=False)
+    check("normalise_rotate without means", got[0], expected[0])
+    assert got[1] is None
+    for count in (16, 48):
+        counts = torch.randn(BATCH, count)
+        counts[0, count // 2 :] = float("-inf")
+        operands = (x, torch.randn(BATCH, HEADS, count, CHANNELS), counts, 1e-6)
+        check("text_weights", kernels.text_weights(*operands), passes.text_weights(*operands))
     check("normalise", kernels.normalise(x, gain, 1e-6), passes.normalise(x, gain, 1e-6))
     check_patches()
     halves = torch.randn(2, BATCH, TOKENS, HEADS, CHANNELS)
     weights = torch.randn(2, BATCH, HEADS, TOKENS)
     operands = (halves[0], weights[0], halves[1], weights[1])
     check("merge", kernels.merge(*operands), attention.merge(*operands))
+    matrix, row = torch.randn(5, 3000), torch.randn(5)
+    check("scale_rows", kernels.scale_rows(matrix, row), passes.scale_rows(matrix, row))
     rows = torch.randn(3, 5, 7, 24)
     expected = torch.nn.functional.silu(torch.nn.functional.normalize(rows, dim=-1) * 24**0.5 * 0.7)
     check("normalise_silu", kernels.normalise_silu(rows, torch.full((24,), 0.7)), expected)

@@ -23,18 +23,25 @@ def main(capability: int) -> int:
         x, gain = zeros(1, FRAMES, TOKENS, WIDTH), zeros(WIDTH)
         modulation = zeros(1, 1, 1, WIDTH)
         for branch, gate in ((x, modulation), (x, None), (None, None)):
-            kernels.add_norm(x, branch, gate, modulation, zeros(1, FRAMES, 1, WIDTH), 1e-6)
+            for lag in (None, zeros(WIDTH, dtype=torch.float32)):
+                bias = zeros(1, FRAMES, 1, WIDTH)
+                kernels.add_norm(x, branch, gate, modulation, bias, 1e-6, lag)
         wide = zeros(1, FRAMES, TOKENS, 3 * WIDTH)
         angles = zeros(FRAMES, TOKENS, CHANNELS // 2, dtype=torch.float32)
         for part in wide.chunk(3, -1):
-            kernels.normalise_rotate(part, gain, angles, angles, 1e-6)
+            for mean in (True, False):
+                kernels.normalise_rotate(part, gain, angles, angles, 1e-6, mean=mean)
         kernels.normalise(x, gain, 1e-6)
+        for count in (48, 144):
+            counts = zeros(1, count, dtype=torch.float32)
+            kernels.text_weights(x, zeros(1, HEADS, count, CHANNELS), counts, 1e-6)
         kernels.gather_patches(x, (30, 52), (2, 2, 2))
         half, weight = (
             zeros(2, TOKENS, HEADS, CHANNELS),
             zeros(2, HEADS, TOKENS, dtype=torch.float32),
         )
         kernels.merge(half, weight, half, weight)
+        kernels.scale_rows(zeros(WIDTH, 8960), zeros(WIDTH, dtype=torch.float32))
         for channels in (96, 192, 384):
             kernels.normalise_silu(zeros(3, 5, channels), zeros(channels))
         query, key, value = zeros(1, FRAMES, TOKENS, 3, HEADS, CHANNELS).unbind(3)

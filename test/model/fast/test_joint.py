@@ -137,6 +137,11 @@ def test_flash_attention_3_is_asked_for_what_merging_needs(tmp_path, monkeypatch
         "def flash_attn_func(q, k, v, softmax_scale=None, *, return_attn_probs=False):\n"
         "    out, lse = call_cpu(q, k, v)\n"
         "    return (out.contiguous(), lse) if return_attn_probs else out\n"
+        "def flash_attn_with_kvcache(q, k_cache, v_cache, *, cache_batch_idx, num_splits=0,\n"
+        "                            return_softmax_lse=False):\n"
+        "    entries = cache_batch_idx.long()\n"
+        "    out, lse = call_cpu(q, k_cache[entries], v_cache[entries])\n"
+        "    return (out.contiguous(), lse) if return_softmax_lse else out\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     model = random_model()
@@ -157,3 +162,45 @@ def test_without_its_package_flash_attention_3_says_so():
     accelerate(model, Acceleration(fusion="none", attention="split-flash3"))
     with pytest.raises(ModuleNotFoundError, match=attention.FLASH3):
         model(inputs.target, inputs.sigma, conditioning)
+
+
+@torch.no_grad()
+def test_a_prompts_padding_is_one_key_that_counts_as_often():
+    model = random_model()
+    inputs = Inputs(model, 2, 4, 4)
+    texts = torch.randn(2, 2, 12, model.config.text_dim)
+    for prompts, own in zip(texts, ((3, 5), (8, 0)), strict=True):
+        for prompt, length in zip(prompts, own, strict=True):
+            prompt[length:] = 0  # as a shorter prompt's embedding is filled up
+    inputs.texts = texts
+    pair = inputs.conditionings(model)
+    expected = model.pair(inputs.target, inputs.sigma, *pair)
+    fast = copy.deepcopy(model)
+    engine = accelerate(fast, Acceleration(paired=True, **PLAIN))
+    velocities = fast.pair(inputs.target, inputs.sigma, *pair)
+    for velocity, exact in zip(velocities, expected, strict=True):
+        torch.testing.assert_close(velocity, exact, rtol=0, atol=1e-5 * exact.abs().max().item())
+    counts = engine.joint.tables(pair[0]).text_keys[0].counts
+    assert counts.shape == (2, 16)
+    padding = counts.isfinite().sum(1) - 1
+    assert padding.tolist() == [3, 5]
+    torch.testing.assert_close(counts.exp().sum(1), torch.full((2,), 12.0))
+
+
+@torch.no_grad()
+def test_a_long_prompt_is_attended_to_token_by_token():
+    model = random_model()
+    inputs = Inputs(model, 1, 4, 4)
+    short, long = torch.zeros(2, 1, 300, model.config.text_dim)
+    short[:, :9] = torch.randn(9, model.config.text_dim)
+    long[:] = torch.randn(300, model.config.text_dim)
+    inputs.texts = (short, long)
+    pair = inputs.conditionings(model)
+    expected = model.pair(inputs.target, inputs.sigma, *pair)
+    fast = copy.deepcopy(model)
+    engine = accelerate(fast, Acceleration(paired=True, **PLAIN))
+    velocities = fast.pair(inputs.target, inputs.sigma, *pair)
+    for velocity, exact in zip(velocities, expected, strict=True):
+        torch.testing.assert_close(velocity, exact, rtol=0, atol=1e-5 * exact.abs().max().item())
+    kept = [bool(engine.joint.tables(conditioning).text_keys) for conditioning in pair]
+    assert kept == [True, False]

@@ -20,7 +20,10 @@ def test_kernels_agree_with_the_plain_passes():
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_kernels_compile_for_gpus(capability, tmp_path):
     printed = compile_only(HERE / "kernel_compilation.py", capability, tmp_path)
-    kernels = ("add_norm", "attend", "gather_patches", "merge", "normalise", "normalise_rotate")
+    kernels = (
+        "add_norm", "attend", "gather_patches", "merge", "normalise",
+        "normalise_rotate", "scale_rows", "text_weights",
+    )  # fmt: skip
     for kernel in kernels:
         assert f"_{kernel}: " in printed
     if capability >= 90:
