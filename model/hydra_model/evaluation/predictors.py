@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder, fastest_dtype
 from hydra_model.config import ModelConfig, SamplerConfig
+from hydra_model.cpu_blocks import use_cpu_blocks
 from hydra_model.evaluation.ablations import overlapping_memory
 from hydra_model.freed_memory import keep_freed_memory
 from hydra_model.loading import prompt_embedder
@@ -292,9 +293,10 @@ def load_model(
 ) -> LoadedModel:
     """Load a model folder, or "default" for the weights that come with the package.
 
-    Without ``dtype`` it is what the device multiplies fastest. Raises ``CheckpointError`` where
-    the weights cannot be used and, unless there will be ``prompts``, ``ValueError`` for a model
-    that needs them.
+    Without ``dtype`` it is what the device multiplies fastest. On a CPU its blocks run as in the
+    simulator; what ``with_top_k`` returns has readable ones, which can be changed. Raises
+    ``CheckpointError`` where the weights cannot be used and, unless there will be ``prompts``,
+    ``ValueError`` for a model that needs them.
     """
     from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
     from hydra_model.resources import weights_folder
@@ -310,8 +312,11 @@ def load_model(
     dtype = dtype or fastest_dtype(device)
     embed = prompt_embedder(Path(folder), config, device)
     transformer = load_transformer(folder, config, dtype=dtype, device=device)
+    transformer.requires_grad_(False).eval()
+    if device.type == "cpu":
+        use_cpu_blocks(transformer)
     autoencoder = load_autoencoder(folder, config, device=device).prepare(device, dtype)
-    return LoadedModel(config, autoencoder, transformer.requires_grad_(False).eval(), embed)
+    return LoadedModel(config, autoencoder, transformer, embed)
 
 
 def untrained_model(

@@ -35,8 +35,9 @@ class Acceleration:
     ``text.TextKeys``. ``in_place``: products whose result is added to the residual stream add it
     themselves (``residual.Residual``). ``paired``: guidance is one batch of two that shares what
     does not depend on the text. ``graph``: a forward is recorded once and replayed. ``decoder``:
-    the autoencoder's streaming decoder is compiled for the model's frame size. ``fp8``: what runs in 8 bits, products (of ``FP8_PRODUCTS``) and "attention", for
-    which "measured" then tries kernels in 8 bits too.
+    the autoencoder's streaming decoder is compiled for the model's frame size. ``fp8``: what runs
+    in 8 bits, products (of ``FP8_PRODUCTS``) and "attention", for which "measured" then tries
+    kernels in 8 bits too.
     """
 
     merged: bool = True
