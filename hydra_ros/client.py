@@ -214,14 +214,15 @@ class SimulatorClient:
     ) -> list[ReceivedFrame]:
         """Let a lockstep simulator show one frame for each of the poses [N, 4, 4].
 
-        ``timeout`` is the longest wait for one frame, in seconds. Frames that are still coming of
-        a commit, or of a step that ended in a ``TimeoutError``, are left out.
+        ``timeout`` is the longest wait for one frame, in seconds; the first step waits for the
+        simulator before that, as services do. Frames that are still coming of a commit, or of a
+        step that ended in a ``TimeoutError``, are left out.
 
         Raises:
             TimeoutError: no frame for so long; the simulator may not be in lockstep, may be
-                paused, or refused the path (its log says why).
+                paused, or refused the path (its log says why). Or there is no simulator.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + self.timeout
         while not (self._collects() and self._path.get_subscription_count()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no simulator was found at {self._path.topic_name!r}")

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from std_msgs.msg import String
 
 from hydra_ros.discovery import Discovery
@@ -24,8 +25,9 @@ def participant():
         executor.add_node(node)
 
         def spin() -> None:
-            while context.ok():
-                executor.spin_once(timeout_sec=0.05)
+            with suppress(ExternalShutdownException):
+                while context.ok():
+                    executor.spin_once(timeout_sec=0.05)
 
         return node, threading.Thread(target=spin)
 
