@@ -67,6 +67,15 @@ class Settings:
         maximum=1000,
         read_only=True,
     )
+    sampler_temperature: float = parameter(
+        -1.0,
+        """What the noise that sampling starts from is multiplied by: the lower, the nearer to what
+        is expected, and the less futures of one path differ (at 0 not at all). Below 0 it is the
+        model's own.""",
+        minimum=-1.0,
+        maximum=2.0,
+        read_only=True,
+    )
     sampler_preset: str = parameter(
         EXACT,
         """What sampling may spare: nothing, or more and more of its forwards (docs/performance.md).

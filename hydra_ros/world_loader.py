@@ -59,6 +59,8 @@ def _options(settings: Settings) -> dict[str, Any]:
     sampler = sampler_preset(settings.sampler_preset, load_config(_folder(settings)).sampler)
     if settings.sampler_steps:
         sampler = dataclasses.replace(sampler, steps=settings.sampler_steps)
+    if settings.sampler_temperature >= 0:
+        sampler = dataclasses.replace(sampler, temperature=settings.sampler_temperature)
     tiny = settings.tiny_decoder
     return {
         "dtype": settings.dtype,

@@ -41,7 +41,7 @@ def integrate(
     sigmas = [*schedule(config.steps, config.shift).tolist(), 0.0]
     solver = SOLVERS[config.solver]()
     cache = StepCache(config.cache_threshold)
-    latents = noise
+    latents = noise if config.temperature == 1.0 else config.temperature * noise
     for sigma, following in pairwise(sigmas):
         velocity = cache.reuse(latents)
         if velocity is None:

@@ -168,8 +168,30 @@ def test_presets_spare_more_and_more_and_exact_is_the_models_own(name):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"solver": "rk4"}, "euler, dpm"), ({"cache_threshold": -0.1}, "0 or more")],
+    [
+        ({"solver": "rk4"}, "euler, dpm"), ({"cache_threshold": -0.1}, "0 or more"),
+        ({"temperature": -0.1}, "0 or more"), ({"temperature": math.nan}, "0 or more"),
+    ],
 )
 def test_a_wrong_setting_says_what_is_accepted(change, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(OWN, **change)
+
+
+def test_the_temperature_scales_the_noise_that_sampling_starts_from(model):
+    generator = torch.Generator().manual_seed(1)
+    clean, noise, other = torch.randn(3, 1, 4, 4, 4, 6, generator=generator)
+    camera, times = torch.randn(1, 4, 1, 12, generator=generator), torch.arange(4)
+    text = torch.randn(1, 3, 8, generator=generator)
+
+    @torch.no_grad()
+    def sampled(noise: torch.Tensor, temperature: float) -> torch.Tensor:
+        conditioning = model.prepare(
+            clean, camera, camera, context_times=times, target_times=times, text=text
+        )
+        config = dataclasses.replace(OWN, guidance_scale=1.0, temperature=temperature)
+        return sample(model, noise, conditioning, config)
+
+    assert torch.equal(sampled(noise, 0.5), sampled(0.5 * noise, 1.0))
+    assert torch.equal(sampled(noise, 0.0), sampled(other, 0.0))
+    assert not torch.equal(sampled(noise, 0.5), sampled(other, 0.5))

@@ -7,6 +7,10 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hydra_model.evaluation.predictors import LoadedModel
 
 HELP = "measure a model on held-out procedural worlds against baselines"
 
@@ -27,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(2, 4, 8, 20),
         help="sampling step counts, by commas; the model's own is always measured",
     )
+    parser.add_argument(
+        "--temperature", type=float, default=None,
+        help="what the noise that sampling starts from is multiplied by (the model's own)",
+    )  # fmt: skip
     parser.add_argument(
         "--presets", type=lambda names: tuple(filter(None, names.split(","))), default=(),
         help="sampler presets to measure too, by commas: exact,balanced,fast,few_step",
@@ -91,9 +99,11 @@ def run(options: argparse.Namespace) -> int:
         if options.model == "untrained"
         else load_model(options.model, device)
     )
+    _set_temperature(model, options)
     predictors = model_predictors(model, options.steps, options.presets)
     for also in options.also:
         other = load_model(also, device)
+        _set_temperature(other, options)
         count = other.config.sampler.steps
         predictors.append(ModelPredictor(f"{Path(also).name}, {count} steps", other, count))
     style = options.world_style or model.config.world_style
@@ -121,6 +131,7 @@ def run(options: argparse.Namespace) -> int:
         "model": str(options.model),
         "name": model.config.name,
         "shift": model.config.sampler.shift,
+        "temperature": model.config.sampler.temperature,
         "device": device,
         "dtype": str(model.dtype).removeprefix("torch."),
         "family": options.family or "training mix",
@@ -147,6 +158,7 @@ def _run_on_clips(options: argparse.Namespace) -> int:
 
     device = choose_device(options.device)
     model = load_model(options.model, device, prompts=True)
+    _set_temperature(model, options)
     clips = open_clips(options.data, model.config, device=str(device))
     _make_folder(options.output)
     evaluation = evaluate_clips(
@@ -163,6 +175,11 @@ def _run_on_clips(options: argparse.Namespace) -> int:
     folder = clip_report.write(evaluation, options.output, about=about)
     print(f"written to {folder}")
     return 0
+
+
+def _set_temperature(model: LoadedModel, options: argparse.Namespace) -> None:
+    if options.temperature is not None:
+        model.set_temperature(options.temperature)
 
 
 def _make_folder(folder: Path) -> None:

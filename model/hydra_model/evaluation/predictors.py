@@ -128,6 +128,11 @@ class LoadedModel:
     def dtype(self) -> torch.dtype:
         return self.transformer.head.linear.weight.dtype
 
+    def set_temperature(self, temperature: float) -> None:
+        """Sample at another ``SamplerConfig.temperature`` from now on."""
+        sampler = dataclasses.replace(self.config.sampler, temperature=temperature)
+        self.config = dataclasses.replace(self.config, sampler=sampler)
+
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 [B, T, H, W, 3] to latents float32 [B, C, k, h, w]."""
         video = frames.to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1

@@ -24,13 +24,15 @@ def model_folder(tmp_path_factory, small_config):
 def test_it_prints_the_table_and_writes_the_report(model_folder, tmp_path, capsys):
     code = main(
         ["evaluate", "--model", str(model_folder), "--worlds", "1", "--steps", "1", "--batch", "4",
-         "--device", "cpu", "--output", str(tmp_path)]
+         "--device", "cpu", "--output", str(tmp_path), "--temperature", "0.25"]
     )  # fmt: skip
     assert code == 0
     printed = capsys.readouterr()
     assert "1 of 1 worlds" in printed.err
     assert "| model, 1 steps |" in printed.out
-    assert json.loads((tmp_path / "evaluation.json").read_text())["worlds"] == 1
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written["worlds"] == 1
+    assert written["temperature"] == 0.25
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ def test_it_prints_the_table_and_writes_the_report(model_folder, tmp_path, capsy
     [
         (["--model", "/nowhere"], "/nowhere"),
         (["--model", "untrained", "--worlds", "0"], "worlds is 0"),
+        (["--model", "untrained", "--temperature", "-1"], "temperature is -1.0; accepted: 0 or"),
         (["--device", "foo"], "device 'foo'; accepted: auto, cpu, cuda"),
         (["--model", "untrained", "--family", "spiral"], "family is 'spiral'"),
         (["--model", "untrained", "--first-seed", "12"], "trained on"),
