@@ -283,7 +283,7 @@ class SimulatorClient:
         if not 0 < len(frames) == len(message.poses):
             raise ValueError(f"there are {len(frames)} frames and {len(message.poses)} poses")
         if self._observer is None:
-            self._observer = Observer(self._node, self._namespace)
+            self._observer = Observer(self._node, self._namespace, self._prefix)
         return self._observer.observe(frames, message.poses, rate, timeout)
 
     # --- States ---

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a simulator has found what a node listens to."""
+"""Whether a simulator has found the topics of a node."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ _PATIENCE = 1.0  # s after which an answer is taken for lost
 
 
 class Discovery:
-    """Finds out whether a simulator knows the subscriptions that a node made before this.
+    """Finds out whether a simulator knows the topics that a node made before this.
 
-    That a node sees the simulator's publishers does not say so. Each of two processes learns by
-    itself what the other one has, seconds apart where the machine is busy, and what is published
-    in between does not reach the node, however reliable the topic is. But a process learns of
-    another one's topics in the order in which they were made: an answer to a service client that
-    is made after the subscriptions can only come when those are known.
+    That a node sees the simulator's does not say so. Each of two processes learns by itself what
+    the other one has, seconds apart where the machine is busy. What the simulator publishes in
+    between does not reach the node, however reliable the topic is, and what the node publishes
+    comes late. But a process learns of another one's subscriptions, and of its publishers, in the
+    order in which they were made: a service client that is made after them can only be answered
+    when they are known.
 
     Args:
-        node: a node that is being spun; its subscriptions are those that count.
+        node: a node that is being spun; its subscriptions and publishers are those that count.
         simulator: name of the simulator's node, relative to that of ``node`` or absolute.
     """
 

@@ -21,6 +21,7 @@ from hydra_ros.conversions import (
     time_message,
     time_to_nanoseconds,
 )
+from hydra_ros.discovery import Discovery
 
 _DEPTH = 100
 _PAUSE = 0.002  # s after each picture: a simulator whose queue is full drops pictures
@@ -32,9 +33,10 @@ class Observer:
     Args:
         node: the node that publishes, spun on another thread.
         namespace: of the topics; "" is the node's own.
+        simulator: name of the simulator's node, relative to that of ``node`` or absolute.
     """
 
-    def __init__(self, node: Node, namespace: str = "") -> None:
+    def __init__(self, node: Node, namespace: str, simulator: str) -> None:
         prefix = f"{namespace.rstrip('/')}/observation/" if namespace else "observation/"
         reliable = QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
         self._node = node
@@ -45,6 +47,8 @@ class Observer:
         self._subscription = node.create_subscription(
             PoseStamped, f"{prefix}accepted", self._take, kept
         )
+        # A pose that comes later than its picture is of no use to it.
+        self._discovery = Discovery(node, simulator)
         self._came = threading.Condition()
         self._accepted: dict[int, np.ndarray] = {}
         self._last = 0  # stamp of the newest picture, nanoseconds
@@ -59,7 +63,9 @@ class Observer:
         """Send pictures uint8 [N, H, W, 3] and return the last one's accepted pose [4, 4]."""
         deadline = time.monotonic() + timeout
         topics = (self._images, self._poses)
-        while not all(topic.get_subscription_count() for topic in topics):
+        while not (
+            all(topic.get_subscription_count() for topic in topics) and self._discovery.done
+        ):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no simulator was found at {self._images.topic_name!r}")
             time.sleep(0.02)
@@ -89,6 +95,7 @@ class Observer:
 
     def destroy(self) -> None:
         """Take the topics back from the node."""
+        self._discovery.destroy()
         self._node.destroy_publisher(self._images)
         self._node.destroy_publisher(self._poses)
         self._node.destroy_subscription(self._subscription)
