@@ -53,7 +53,7 @@ def _generated(model: str, device: torch.device, dtype: str) -> World:
     def embed(prompt: str) -> Tensor:
         words = torch.Generator().manual_seed(len(prompt))
         tokens = torch.randn(text.max_tokens, text.dim, generator=words)
-        tokens[text.max_tokens // 5 :] = 0  # 102 of 512: the longest captions of clips
+        tokens[text.max_tokens // 5 :] = 0  # 102 of 512, as of a long caption
         return tokens
 
     return World(

@@ -3,8 +3,8 @@
 
 A prompt is padded to 512 tokens, and all of its padding has one key and one value: it is one key
 that counts as often. The norm's gain of the queries is multiplied into the keys, and the output
-product into the values, so that ``softmax(queries * keys) * values`` is all that is left, over
-some sixty keys a head.
+product into the values, so that ``softmax(queries * keys) * values`` is all that is left, over as
+many keys a head as the prompt has tokens, and one.
 
 Shape legend: B batch, L tokens of a padded prompt, H heads, D channels a head, C width, J keys.
 """
