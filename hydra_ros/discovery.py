@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 from rcl_interfaces.srv import GetParameters
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.task import Future
 
@@ -29,25 +30,28 @@ class Discovery:
 
     def __init__(self, node: Node, simulator: str) -> None:
         self._node = node
-        self._client = node.create_client(GetParameters, f"{simulator}/get_parameters")
+        self._client: Client | None = node.create_client(
+            GetParameters, f"{simulator}/get_parameters"
+        )
         self._answers: list[Future] = []
         self._asked = float("-inf")
-        self._done = False
+        self._answered = False
 
     @property
     def done(self) -> bool:
         """Whether the simulator has answered; asks it, again and again, until it has."""
-        if self._done:
-            return True
+        if self._client is None:
+            return self._answered
         if any(answer.done() for answer in self._answers):
+            self._answered = True
             self.destroy()
         elif self._client.service_is_ready() and time.monotonic() - self._asked > _PATIENCE:
             self._asked = time.monotonic()
             self._answers.append(self._client.call_async(GetParameters.Request()))
-        return self._done
+        return self._answered
 
     def destroy(self) -> None:
         """Ask no more."""
-        if not self._done:
-            self._done = True
+        if self._client is not None:
             self._node.destroy_client(self._client)
+            self._client = None

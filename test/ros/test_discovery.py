@@ -79,3 +79,4 @@ def test_it_can_be_given_up(participant):
     discovery.destroy()
     discovery.destroy()
     assert not list(driver.clients)
+    assert not discovery.done  # nobody answered

@@ -56,6 +56,7 @@ Backend = Callable[[Retrieval], Tensor]
 FLASH3 = "flash_attn_interface"  # the module of the package flash-attn-3
 Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 IndexedCall = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Windows = Callable[[Retrieval, int], Iterator[tuple[int, Tensor, Tensor]]]
 
 
 def gather(at: Retrieval, *, backend: SDPBackend | None = None) -> Tensor:
@@ -100,36 +101,19 @@ def _steps(starts: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
     return labels
 
 
-def split(at: Retrieval, call: Call) -> Tensor:
-    """Attend to windows and to selected memory apart, and merge; ``call`` also gives weights."""
+def split(at: Retrieval, call: Call, windows: Windows | None = None) -> Tensor:
+    """Attend to windows and to selected memory apart, and merge; ``call`` also gives weights.
+
+    ``windows`` attends to the local ones as ``attend_windows`` does, which is the default.
+    """
+    windows = windows or functools.partial(attend_windows, call=call)
     out = torch.empty_like(at.query)
     key, value = (_chosen(memory, at.selected) for memory in (at.memory_key, at.memory_value))
     for b in range(len(at.query)):
         far, far_weight = call(at.query[b], key[b], value[b])
-        for first, near, weight in attend_windows(at, b, call):
+        for first, near, weight in windows(at, b):
             own = slice(first, first + len(near))
             merge_best(near, weight, far[own], far_weight[own], out[b, own])
-    return out
-
-
-def split_indexed(at: Retrieval, call: Call, indexed: IndexedCall) -> Tensor:
-    """Do the same where one call takes all windows: ``indexed`` is told each one's first frame."""
-    out = torch.empty_like(at.query)
-    key, value = (_chosen(memory, at.selected) for memory in (at.memory_key, at.memory_value))
-    _, frames, tokens, heads, channels = at.key.shape
-    width = at.windows.shape[1]
-    starts = at.windows[:, 0].int()
-    for b in range(len(at.query)):
-        far, far_weight = call(at.query[b], key[b], value[b])
-        near_key, near_value = (
-            part[b].as_strided(
-                (frames - width + 1, width * tokens, heads, channels),
-                (part.stride(1), part.stride(2), channels, 1),
-            )
-            for part in (at.key, at.value)
-        )
-        near, weight = indexed(at.query[b], near_key, near_value, starts)
-        merge_best(near, weight, far, far_weight, out[b])
     return out
 
 
@@ -156,6 +140,22 @@ def attend_windows(at: Retrieval, b: int, call: Call) -> Iterator[tuple[int, Ten
             out = out.view(count, tokens, heads, channels)
             weight = weight.view(heads, count, tokens).transpose(0, 1)
         yield first, out, weight
+
+
+def attend_windows_at_once(
+    at: Retrieval, b: int, call: IndexedCall
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Do it in one call, which is told each window's first frame."""
+    _, frames, tokens, heads, channels = at.key.shape
+    width = at.windows.shape[1]
+    key, value = (
+        part[b].as_strided(
+            (frames - width + 1, width * tokens, heads, channels),
+            (part.stride(1), part.stride(2), channels, 1),
+        )
+        for part in (at.key, at.value)
+    )
+    yield 0, *call(at.query[b], key, value, at.windows[:, 0].int())
 
 
 def _chosen(memory: Tensor, selected: Tensor) -> Tensor:
@@ -281,7 +281,9 @@ BACKENDS: dict[str, Backend] = {
     "gather-cudnn": lambda at: gather(at, backend=SDPBackend.CUDNN_ATTENTION),
     "split-flash": lambda at: split(at, call_flash),
     "split-cudnn": lambda at: split(at, call_cudnn),
-    "split-flash3": lambda at: split_indexed(at, call_flash3, call_flash3_indexed),
+    "split-flash3": lambda at: split(
+        at, call_flash3, functools.partial(attend_windows_at_once, call=call_flash3_indexed)
+    ),
     "split-cpu": lambda at: split(at, call_cpu),
     "flex": flex,
     "triton": triton_in_place,

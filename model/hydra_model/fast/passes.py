@@ -187,4 +187,5 @@ def _try(passes: Passes, device: torch.device) -> None:
     passes.normalise_rotate(x, row, table, table, 1e-6)
     passes.normalise(x, row, 1e-6)
     passes.text_weights(x, torch.ones(1, 2, 16, 16, device=device), wide[..., 0, :16], 1e-6)
+    passes.scale_rows(row.view(1, -1), row[:1])
     passes.gather_patches(x, (1, 2), (1, 1, 2))

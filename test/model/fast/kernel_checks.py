@@ -142,10 +142,9 @@ def main() -> int:
     x, branch = torch.randn(2, BATCH, FRAMES, TOKENS, WIDTH)
     gate, scale = torch.randn(2, BATCH, 1, 1, WIDTH)
     biases = [(BATCH, FRAMES, 1), (BATCH, FRAMES, TOKENS), (1, 1, 1)]
-    for shape, (own, own_gate) in itertools.product(
-        biases, ((branch, gate), (branch, None), (None, None))
+    for shape, (own, own_gate), lag in itertools.product(
+        biases, ((branch, gate), (branch, None), (None, None)), (None, torch.randn(WIDTH))
     ):
-        lag = None if own is None else torch.randn(WIDTH)
         arguments = (x, own, own_gate, scale, torch.randn(*shape, WIDTH), 1e-6, lag)
         pairs = zip(kernels.add_norm(*arguments), passes.add_norm(*arguments), strict=True)
         for part, (got, expected) in zip(("sum", "norm"), pairs, strict=True):

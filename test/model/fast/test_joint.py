@@ -164,6 +164,17 @@ def test_without_its_package_flash_attention_3_says_so():
         model(inputs.target, inputs.sigma, conditioning)
 
 
+def engine_that_agrees(model, inputs, pair):
+    """Return the fast path's engine, whose velocities of a pair are the readable path's."""
+    expected = model.pair(inputs.target, inputs.sigma, *pair)
+    fast = copy.deepcopy(model)
+    engine = accelerate(fast, Acceleration(paired=True, **PLAIN))
+    velocities = fast.pair(inputs.target, inputs.sigma, *pair)
+    for velocity, exact in zip(velocities, expected, strict=True):
+        torch.testing.assert_close(velocity, exact, rtol=0, atol=1e-5 * exact.abs().max().item())
+    return engine
+
+
 @torch.no_grad()
 def test_a_prompts_padding_is_one_key_that_counts_as_often():
     model = random_model()
@@ -174,12 +185,7 @@ def test_a_prompts_padding_is_one_key_that_counts_as_often():
             prompt[length:] = 0  # as a shorter prompt's embedding is filled up
     inputs.texts = texts
     pair = inputs.conditionings(model)
-    expected = model.pair(inputs.target, inputs.sigma, *pair)
-    fast = copy.deepcopy(model)
-    engine = accelerate(fast, Acceleration(paired=True, **PLAIN))
-    velocities = fast.pair(inputs.target, inputs.sigma, *pair)
-    for velocity, exact in zip(velocities, expected, strict=True):
-        torch.testing.assert_close(velocity, exact, rtol=0, atol=1e-5 * exact.abs().max().item())
+    engine = engine_that_agrees(model, inputs, pair)
     counts = engine.joint.tables(pair[0]).text_keys[0].counts
     assert counts.shape == (2, 16)
     padding = counts.isfinite().sum(1) - 1
@@ -196,11 +202,6 @@ def test_a_long_prompt_is_attended_to_token_by_token():
     long[:] = torch.randn(300, model.config.text_dim)
     inputs.texts = (short, long)
     pair = inputs.conditionings(model)
-    expected = model.pair(inputs.target, inputs.sigma, *pair)
-    fast = copy.deepcopy(model)
-    engine = accelerate(fast, Acceleration(paired=True, **PLAIN))
-    velocities = fast.pair(inputs.target, inputs.sigma, *pair)
-    for velocity, exact in zip(velocities, expected, strict=True):
-        torch.testing.assert_close(velocity, exact, rtol=0, atol=1e-5 * exact.abs().max().item())
+    engine = engine_that_agrees(model, inputs, pair)
     kept = [bool(engine.joint.tables(conditioning).text_keys) for conditioning in pair]
     assert kept == [True, False]
