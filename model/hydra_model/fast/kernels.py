@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The passes of ``hydra_model.fast.passes`` as Triton kernels, one program for a few rows.
 
-Each reads its inputs once and writes its outputs once; a row (the width, 1536 at full size) stays
-in registers between. Arguments and results as there.
+Each reads its inputs once and writes its outputs once (``text_weights`` reads its queries twice);
+a row (the width, 1536 at full size) stays in registers between. Arguments and results as there.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from hydra_model.fast.products import FP8, FP8_MAX, Quantised
 
-# Rows a program takes one after another, of ``add_norm``, ``merge`` and ``normalise_rotate``, which
-# share a partial mean. In the first and the last so many are on their way at a time.
-NORM_ROWS, MERGE_ROWS, ROWS, STAGES = 8, 4, 16, 4
+# Rows a program takes one after another, of ``add_norm``, of ``merge``, and of ``normalise_rotate``,
+# whose rows share a partial mean.
+NORM_ROWS, MERGE_ROWS, ROWS = 8, 4, 16
+STAGES = 4  # rows on their way at a time, where there are norms
 TEXT_ROWS = 64  # queries a program of ``text_weights`` takes at once
 
 
