@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hydra_model.fast.products import FP8, FP8_MAX, Quantised
 
-# Rows a program takes one after another, of ``add_norm``, of ``merge``, and of ``normalise_rotate``,
-# whose rows share a partial mean.
+# Rows a program takes one after another, of ``add_norm``, of ``merge``, and of
+# ``normalise_rotate``, whose rows share a partial mean.
 NORM_ROWS, MERGE_ROWS, ROWS = 8, 4, 16
 STAGES = 4  # rows on their way at a time, where there are norms
 TEXT_ROWS = 64  # queries a program of ``text_weights`` takes at once
