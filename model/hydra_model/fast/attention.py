@@ -16,6 +16,7 @@ memory frame, H heads, D channels a head, K selected.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -54,6 +55,7 @@ class Retrieval:
 
 Backend = Callable[[Retrieval], Tensor]
 FLASH3 = "flash_attn_interface"  # the module of the package flash-attn-3
+TILE = 128  # queries that it takes at a time
 Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 IndexedCall = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 Windows = Callable[[Retrieval, int], Iterator[tuple[int, Tensor, Tensor]]]
@@ -101,13 +103,17 @@ def _steps(starts: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
     return labels
 
 
-def split(at: Retrieval, call: Call, windows: Windows | None = None) -> Tensor:
+def split(
+    at: Retrieval, call: Call, windows: Windows | None = None, out: Tensor | None = None
+) -> Tensor:
     """Attend to windows and to selected memory apart, and merge; ``call`` also gives weights.
 
     ``windows`` attends to the local ones as ``attend_windows`` does, which is the default.
+    ``out``, where given, takes the result.
     """
     windows = windows or functools.partial(attend_windows, call=call)
-    out = torch.empty_like(at.query)
+    if out is None:
+        out = torch.empty_like(at.query)
     key, value = (_chosen(memory, at.selected) for memory in (at.memory_key, at.memory_value))
     for b in range(len(at.query)):
         far, far_weight = call(at.query[b], key[b], value[b])
@@ -156,6 +162,112 @@ def attend_windows_at_once(
         for part in (at.key, at.value)
     )
     yield 0, *call(at.query[b], key, value, at.windows[:, 0].int())
+
+
+def split_tiles(at: Retrieval, call: Call, indexed: IndexedCall) -> Tensor:
+    """``split`` for a kernel that takes ``TILE`` queries at a time and can be told windows.
+
+    Tokens of a frame that would leave most of a tile empty are attended to apart, key frame by
+    key frame, with those of other frames that see it.
+    """
+    tokens = at.query.shape[2]
+    left_over = tokens % TILE
+    together = TILE // left_over if left_over else 0
+    whole = tokens - left_over if together > 1 else tokens
+    out = torch.empty_like(at.query)
+    if whole:
+        part = dataclasses.replace(at, query=at.query[:, :, :whole])
+        windows = functools.partial(attend_windows_at_once, call=indexed)
+        split(part, call, windows, out[:, :, :whole])
+    if whole < tokens:
+        near = _share_windows(at.starts, at.windows.shape[1], together, out.device)
+        for b, query in enumerate(at.query[:, :, whole:]):
+            far = _share_memory(at.selected[b], at.memory_key.shape[1])
+            merge_best(
+                *attend_together(query, at.key[b], at.value[b], near, indexed),
+                *attend_together(query, at.memory_key[b], at.memory_value[b], far, indexed),
+                out[b, :, whole:],
+            )
+    return out
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Which query frames attend to a key frame together, A at a time, E times.
+
+    ``keys [E]`` int32 are key frames, ``askers [E, A]`` query frames, and ``places [T, W]`` say
+    which W of the E * A answers a query frame needs.
+    """
+
+    keys: Tensor
+    askers: Tensor
+    places: Tensor
+
+
+@functools.lru_cache(maxsize=64)
+def _share_windows(
+    starts: tuple[int, ...], width: int, together: int, device: torch.device
+) -> Sharing:
+    """Let up to ``together`` frames share each frame of their windows ``starts``, ``width``."""
+    keys: list[int] = []
+    askers: list[list[int]] = []
+    places = [[0] * width for _ in starts]
+    for key in range(max(starts) + width):
+        asking = [frame for frame, start in enumerate(starts) if start <= key < start + width]
+        for at in range(0, len(asking), together):
+            group = asking[at : at + together]
+            for slot, frame in enumerate(group):
+                places[frame][key - starts[frame]] = len(keys) * together + slot
+            keys.append(key)
+            askers.append(group + group[:1] * (together - len(group)))
+    return Sharing(
+        torch.tensor(keys, dtype=torch.int32, device=device),
+        torch.tensor(askers, device=device),
+        torch.tensor(places, device=device),
+    )
+
+
+def _share_memory(selected: Tensor, count: int) -> Sharing:
+    """Let all frames ask all of ``count`` memory frames, and keep what ``selected [T, K]`` says."""
+    frames = torch.arange(len(selected), device=selected.device)
+    return Sharing(
+        torch.arange(count, dtype=torch.int32, device=selected.device),
+        frames.expand(count, -1),
+        selected * len(selected) + frames[:, None],
+    )
+
+
+def attend_together(
+    query: Tensor, key: Tensor, value: Tensor, sharing: Sharing, call: IndexedCall
+) -> tuple[Tensor, Tensor]:
+    """Attend with few tokens of many frames, ``query [T, R, H, D]``, to whole key frames.
+
+    ``key, value [S, N, H, D]``. Returns as a ``Call`` does, ``[T, R, H, D]`` and ``[T, H, R]``.
+    """
+    out, weight = call(query[sharing.askers].flatten(1, 2), key, value, sharing.keys)
+    return join_best(out, weight, sharing.places, query.shape[1])
+
+
+def join(out: Tensor, weight: Tensor, places: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """Join attentions of the same queries over W sets of keys.
+
+    ``out [E, A * R, H, D]`` with the logarithms of its sums ``[E, H, A * R]``, R = ``tokens``;
+    ``places [T, W]`` count in the E * A. Returns ``[T, R, H, D]`` and ``[T, H, R]``.
+    """
+    parts = out.unflatten(1, (-1, tokens)).flatten(0, 1)[places]  # [T, W, R, H, D]
+    weight = weight.unflatten(-1, (-1, tokens)).transpose(1, 2).flatten(0, 1)[places]
+    total = weight.logsumexp(1)
+    share = (weight - total[:, None]).exp().transpose(-1, -2)[..., None]
+    return (parts * share).sum(1).to(out.dtype), total
+
+
+def join_best(out: Tensor, weight: Tensor, places: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """``join``, in one pass where Triton is there."""
+    if out.device.type == "cuda":
+        from hydra_model.fast import kernels
+
+        return kernels.join(out, weight, places, tokens)
+    return join(out, weight, places, tokens)
 
 
 def _chosen(memory: Tensor, selected: Tensor) -> Tensor:
@@ -281,9 +393,7 @@ BACKENDS: dict[str, Backend] = {
     "gather-cudnn": lambda at: gather(at, backend=SDPBackend.CUDNN_ATTENTION),
     "split-flash": lambda at: split(at, call_flash),
     "split-cudnn": lambda at: split(at, call_cudnn),
-    "split-flash3": lambda at: split(
-        at, call_flash3, functools.partial(attend_windows_at_once, call=call_flash3_indexed)
-    ),
+    "split-flash3": lambda at: split_tiles(at, call_flash3, call_flash3_indexed),
     "split-cpu": lambda at: split(at, call_cpu),
     "flex": flex,
     "triton": triton_in_place,

@@ -371,7 +371,7 @@ def scale_rows(weight: Tensor, gate: Tensor) -> Tensor:
 
 
 @triton.jit
-def _merge(first, second, first_weight, second_weight, out, width, tokens,
+def _merge(first, second, first_weight, second_weight, out, width, tokens, out_stride_batch,
            weight_stride_head, weight_stride_token, weight_stride_batch,
            CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     batch = tl.program_id(1).to(tl.int64)
@@ -387,28 +387,72 @@ def _merge(first, second, first_weight, second_weight, out, width, tokens,
         x = tl.load(first + row * width + column, mask=inside, other=0.0).to(tl.float32)
         y = tl.load(second + row * width + column, mask=inside, other=0.0).to(tl.float32)
         merged = y + (x - y) / (1 + tl.exp(b - a))
-        tl.store(out + row * width + column, merged.to(out.dtype.element_ty), mask=inside)
+        target = out + batch * out_stride_batch + token * width + column
+        tl.store(target, merged.to(out.dtype.element_ty), mask=inside)
 
 
 def merge(
     first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor,
     out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """See ``attention.merge``; a contiguous ``out`` takes the result."""
+    """See ``attention.merge``; ``out``, whose tokens are contiguous, takes the result."""
     batch, tokens, heads, channels = first.shape
     if out is None:
         out = first.new_empty((batch, tokens, heads, channels))
-    assert out.is_contiguous()
+    assert out[0].is_contiguous()
     first, second = first.contiguous(), second.contiguous()
     second_weight = second_weight.contiguous()
     first_weight = first_weight.contiguous()
     width = heads * channels
     _merge[(triton.cdiv(tokens, MERGE_ROWS), batch)](
-        first, second, first_weight, second_weight, out, width, tokens,
+        first, second, first_weight, second_weight, out, width, tokens, out.stride(0),
         first_weight.stride(1), first_weight.stride(2), first_weight.stride(0),
         CHANNELS=channels, ROWS=MERGE_ROWS, BLOCK=triton.next_power_of_2(width), num_warps=4,
     )  # fmt: skip
     return out
+
+
+@triton.jit
+def _join(parts, weights, places, out, totals, together, tokens, width, heads,
+          COUNT: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    frame, token = tl.program_id(0), tl.program_id(1)
+    column = tl.arange(0, BLOCK)
+    inside = column < width
+    head = column // CHANNELS
+    rows = together * tokens  # of a call
+    most = tl.full([BLOCK], float("-inf"), tl.float32)
+    whole = tl.zeros([BLOCK], tl.float32)
+    total = tl.zeros([BLOCK], tl.float32)
+    for i in range(COUNT):
+        place = tl.load(places + frame * COUNT + i)
+        call = place // together
+        row = place % together * tokens + token
+        weight = tl.load(weights + (call * heads + head) * rows + row, mask=inside, other=0.0)
+        part = tl.load(parts + (call * rows + row) * width + column, mask=inside, other=0.0)
+        highest = tl.maximum(most, weight)
+        before, now = tl.exp(most - highest), tl.exp(weight - highest)
+        total = total * before + part.to(tl.float32) * now
+        whole = whole * before + now
+        most = highest
+    target = (frame * tokens + token).to(tl.int64) * width + column
+    tl.store(out + target, (total / whole).to(out.dtype.element_ty), mask=inside)
+    first = inside & (column % CHANNELS == 0)
+    tl.store(totals + (frame * heads + head) * tokens + token, most + tl.log(whole), mask=first)
+
+
+def join(out: Tensor, weight: Tensor, places: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """See ``attention.join``."""
+    _, rows, heads, channels = out.shape
+    frames, count = places.shape
+    joined = out.new_empty((frames, tokens, heads, channels))
+    total = weight.new_empty((frames, heads, tokens))
+    width = heads * channels
+    _join[(frames, tokens)](
+        out.contiguous(), weight.contiguous(), places.contiguous(), joined, total,
+        rows // tokens, tokens, width, heads,
+        COUNT=count, CHANNELS=channels, BLOCK=triton.next_power_of_2(width), num_warps=4,
+    )  # fmt: skip
+    return joined, total
 
 
 @triton.jit

@@ -74,6 +74,16 @@ def check_fp8_attention():
         check("to 8 bits", rows.values.float() * rows.scales, expected.flatten(-2), 0.07)
 
 
+def check_join() -> None:
+    """Five frames need three each of four calls' answers, which two frames share."""
+    out, weight = torch.randn(4, 2 * TOKENS, HEADS, CHANNELS), torch.randn(4, HEADS, 2 * TOKENS)
+    places = torch.tensor([[0, 3, 5], [7, 2, 1], [4, 6, 0], [3, 5, 7], [1, 1, 2]])
+    got = kernels.join(out, 4 * weight, places, TOKENS)
+    expected = attention.join(out, 4 * weight, places, TOKENS)
+    for part, a, b in zip(("sums", "weights"), got, expected, strict=True):
+        check(f"join, {part}", a, b)
+
+
 def check_patches():
     """Patches are copied bit for bit; what is over at the ends of time, rows, columns is left."""
     for frames, grid, stride in (
@@ -171,6 +181,12 @@ def main() -> int:
     weights = torch.randn(2, BATCH, HEADS, TOKENS)
     operands = (halves[0], weights[0], halves[1], weights[1])
     check("merge", kernels.merge(*operands), attention.merge(*operands))
+    out = torch.zeros(BATCH, TOKENS + 3, HEADS, CHANNELS)
+    kernels.merge(*operands, out[:, 2:-1])
+    check("merge into some tokens", out[:, 2:-1], attention.merge(*operands))
+    assert not out[:, :2].any()
+    assert not out[:, -1:].any()
+    check_join()
     matrix, row = torch.randn(5, 3000), torch.randn(5)
     check("scale_rows", kernels.scale_rows(matrix, row), passes.scale_rows(matrix, row))
     rows = torch.randn(3, 5, 7, 24)

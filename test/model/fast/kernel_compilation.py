@@ -41,6 +41,7 @@ def main(capability: int) -> int:
             zeros(2, HEADS, TOKENS, dtype=torch.float32),
         )
         kernels.merge(half, weight, half, weight)
+        kernels.join(half, weight, torch.zeros(FRAMES, 5, dtype=torch.int64), TOKENS // 5)
         kernels.scale_rows(zeros(WIDTH, 8960), zeros(WIDTH, dtype=torch.float32))
         for channels in (96, 192, 384):
             kernels.normalise_silu(zeros(3, 5, channels), zeros(channels))

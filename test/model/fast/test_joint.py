@@ -129,8 +129,9 @@ def test_the_papers_form_is_left_as_it_is():
     assert "forward" not in vars(model)
 
 
+@pytest.mark.parametrize("tile", [1, 5, 7, 128])
 @torch.no_grad()
-def test_flash_attention_3_is_asked_for_what_merging_needs(tmp_path, monkeypatch):
+def test_flash_attention_3_is_asked_for_what_merging_needs(tmp_path, monkeypatch, tile):
     # Its package runs on Hopper GPUs alone; this one takes and gives the same, on the CPU.
     (tmp_path / f"{attention.FLASH3}.py").write_text(
         "from hydra_model.fast.attention import call_cpu\n"
@@ -144,6 +145,7 @@ def test_flash_attention_3_is_asked_for_what_merging_needs(tmp_path, monkeypatch
         "    return (out.contiguous(), lse) if return_softmax_lse else out\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(attention, "TILE", tile)
     model = random_model()
     inputs = Inputs(model, 2, 6, 6)
     conditioning = inputs.conditionings(model)[0]
