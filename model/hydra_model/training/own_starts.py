@@ -32,18 +32,22 @@ _FOUND = 0.75  # mean square over channels and neighbours, of what shows a subje
 
 @dataclass(frozen=True)
 class OwnStarts:
-    """``teacher`` are the weights that training began with, ``sigmas`` the sampler's shares."""
+    """``teacher`` are the weights that training began with, the rest is the sampler's.
+
+    ``sigmas`` are its noise shares, ``temperature`` multiplies the noise that it begins with.
+    """
 
     teacher: Transformer
     sigmas: tuple[float, ...]
+    temperature: float = 1.0
 
     @classmethod
     def of(cls, teacher: Transformer, sampler: SamplerConfig) -> OwnStarts:
-        """Take the noise shares of a model's sampler; ``ValueError`` where it has one step."""
+        """Take a model's sampler; ``ValueError`` where it has one step."""
         sigmas = tuple(schedule(sampler.steps, sampler.shift).tolist())
         if len(sigmas) < 2:
             raise ValueError("own_share needs a sampler of 2 steps or more; this one has 1")
-        return cls(teacher, sigmas)
+        return cls(teacher, sigmas, sampler.temperature)
 
 
 class Start(NamedTuple):
@@ -69,12 +73,11 @@ def own_start(
     noise: Tensor,
     subject: Tensor,
 ) -> Start:
-    """Follow ``model`` from ``noise [B, C, T, H, W]`` to its last step.
+    """Follow ``model`` from unit ``noise [B, C, T, H, W]`` to its last step.
 
     ``latents`` are the true ones, ``subject [B, 1, T, H, W]`` is 1 where they show a subject.
     """
-    x = noise
-    clean = noise
+    x = clean = own.temperature * noise
     for here, there in itertools.pairwise(own.sigmas):
         velocity = model(x, torch.full((len(x),), here, device=x.device), conditioning).float()
         clean = x - here * velocity

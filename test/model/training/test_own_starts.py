@@ -53,16 +53,20 @@ def conditioned(model: Transformer, batch: Batch) -> Conditioning:
     )  # fmt: skip
 
 
-def test_what_has_settled_is_held_to_the_truth_and_around_subjects_to_the_teacher() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_what_has_settled_is_held_to_the_truth_and_around_subjects_to_the_teacher(
+    temperature: float,
+) -> None:
     model, teacher = begun(0.1), begun(0.1)
     subject = torch.zeros(2, 1, 4, 4, 6)
     subject[0, 0, 1, 0, 0] = 1.0
     batch = a_batch(subject)
-    own = OwnStarts.of(teacher, SAMPLER)
+    own = OwnStarts.of(teacher, dataclasses.replace(SAMPLER, temperature=temperature))
     assert own.sigmas == tuple(schedule(2, 3.0).tolist()) == (1.0, 0.75)
     noise = torch.randn(SIZE, generator=torch.Generator().manual_seed(2))
     condition = conditioned(model, batch)
     start = own_start(model, own, condition, condition, batch.target, noise, subject)
+    noise *= temperature
     with torch.no_grad():
         first = model(noise, torch.ones(2), condition)
         led = noise - 0.25 * first
