@@ -204,7 +204,7 @@ class Sharing:
     places: Tensor
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # never let go: recorded forwards read them where they lie
 def _share_windows(
     starts: tuple[int, ...], width: int, together: int, device: torch.device
 ) -> Sharing:
