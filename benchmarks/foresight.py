@@ -320,7 +320,10 @@ def _near(a: Tensor, b: Tensor) -> Tensor:
 def row(name: str, summary: Record) -> str:
     """Return a row of the table: re-entries of all and by motion, by frames (and events)."""
     groups = [summary["reentry"], *summary["reentry_by_motion"].values()]
-    cells = [f"{g['hit_frames']} ({g['hit_events']}) of {g['events']}" for g in groups]
+    cells = [
+        f"{g['hit_frames']} ({g['hit_events']}) of {g['events']}" if g["events"] else "-"
+        for g in groups
+    ]
     stayed = summary["never_left"]
     cells.append(f"{stayed['hit_whole_chunk']} of {stayed['whole_chunk_subjects']}")
     return f"| {name} | " + " | ".join(cells) + " |"
