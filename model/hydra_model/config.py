@@ -117,13 +117,15 @@ class SceneFlowConfig:
 
     It is read off what block ``after`` makes of the context, by a layer of ``hidden`` channels,
     for ``reach`` latent frames of the target. The last ``num_blocks`` blocks and those of a
-    detail scale retrieve by it.
+    detail scale retrieve by it, from keys of what moves by itself times ``emphasis``: above 1
+    it is attended to more, where a model hesitates to show what it knows of motion.
     """
 
     after: int = 8
     hidden: int = 384
     reach: float = 18.75
     num_blocks: int = 4
+    emphasis: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +238,8 @@ class TransformerConfig:
             )
         if own.reach <= 0:
             raise ValueError(f"scene_flow.reach is {own.reach}; accepted: above 0")
+        if own.emphasis <= 0:
+            raise ValueError(f"scene_flow.emphasis is {own.emphasis}; accepted: above 0")
 
     @property
     def head_dim(self) -> int:

@@ -19,13 +19,16 @@ def fingerprint(config: ModelConfig, modules: Iterable[nn.Module]) -> str:
     """Return 16 hexadecimal digits that differ where the form or the weights of a model do.
 
     From a few values of every tensor, rounded to bfloat16: the number type that the weights
-    are run in does not matter, nor do the sampler and the worlds it was trained on.
+    are run in does not matter, nor do the sampler, the worlds it was trained on and other
+    settings that no memory depends on.
     """
     other = ("sampler", "world_style")
     form = {name: part for name, part in config.to_dict().items() if name not in other}
     for part in ("detail", "scene_flow"):  # models without keep the name that they always had
         if form["transformer"][part] is None:
             del form["transformer"][part]
+    if (flow := form["transformer"].get("scene_flow")) is not None:
+        del flow["emphasis"]
     digest = hashlib.sha256(json.dumps(form, sort_keys=True).encode())
     for module in modules:
         samples = []

@@ -24,6 +24,7 @@ from hydra_model.config import TransformerConfig
 from hydra_model.rays import camera_channels
 from hydra_model.rope import RayRates, Rotation, looks_of
 
+_MOVES = 0.1  # of its distance, from the first knot to the last: what goes farther moves by itself
 KNOTS = 5  # moments of the target for which a displacement is told; between them it is linear
 _TYPICAL = 2.7  # logarithm of metres, at which distances begin
 # Logarithms of metres: far from all that training showed, what is told could overflow.
@@ -49,6 +50,12 @@ class Flow(NamedTuple):
         ray, origin = camera[..., None, :3], camera[..., None, 3:6]
         return origin + self.log_distance[..., None, None].exp() * (ray + self.displacement)
 
+    @property
+    def moving(self) -> Tensor:
+        """Return bool ``[B, Tc, N]``: what a token shows moves by itself while the target lasts."""
+        way = self.displacement[..., -1, :] - self.displacement[..., 0, :]
+        return torch.linalg.vector_norm(way, dim=-1) > _MOVES
+
 
 class SceneFlow(nn.Module):
     """Reads the flow of context tokens and of the latent positions under them off features."""
@@ -57,7 +64,7 @@ class SceneFlow(nn.Module):
         super().__init__()
         own = config.scene_flow
         assert own is not None
-        self.after, self.reach = own.after, own.reach
+        self.after, self.reach, self.emphasis = own.after, own.reach, own.emphasis
         self.first_block = config.num_blocks - own.num_blocks  # of those that retrieve by it
         self.patch = config.patch_size[1:]
         self.parts = 1 if config.detail is None else 1 + self.patch[0] * self.patch[1]
@@ -98,6 +105,12 @@ class SceneFlow(nn.Module):
         now = looks_of(at.transpose(0, 1) - origins[:, :, None, None])
         then = looks_of(camera[..., :3])
         return torch.stack([a - b[:, None] for a, b in zip(now, then, strict=True)], dim=-1)
+
+    def emphasise(self, key: Tensor, flow: Flow) -> Tensor:
+        """Return memory's keys ``[B, Tc, N, C]``, those of what moves times the emphasis."""
+        if self.emphasis == 1.0:
+            return key
+        return key * torch.where(flow.moving, self.emphasis, 1.0)[..., None].to(key.dtype)
 
 
 def _flow(told: Tensor) -> Flow:

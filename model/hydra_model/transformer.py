@@ -27,7 +27,7 @@ from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
 from hydra_model.detail import Detail, DetailConditioning
 from hydra_model.rope import Rotation, ray_rotation, rotation, value_rotation
-from hydra_model.scene_flow import SceneFlow, Turns, memory_turns
+from hydra_model.scene_flow import Flow, SceneFlow, Turns, memory_turns
 
 
 @dataclass(frozen=True)
@@ -155,28 +155,30 @@ class Transformer(nn.Module):
                 context_times=context_times, target_times=target_times,
             )  # fmt: skip
         moves = None
-        if self.scene_flow is not None:
-            moves, detail = self._moves(made, context_camera, target_camera, target_times,
-                                        detail, detail_camera)  # fmt: skip
+        if (own := self.scene_flow) is not None:
+            tokens, positions = self._flow(made, context_camera)
+            origins = target_camera[:, :, 0, 3:6].float()
+            moves = own.moves(tokens, context_camera.float(), origins, target_times)
+            first = own.first_block
+            memories[first:] = [emphasised(own, memory, tokens) for memory in memories[first:]]
+            if detail is not None and detail_camera is not None and positions is not None:
+                rays = detail_camera[:, : context_camera.shape[1]].float()
+                detail = replace(
+                    detail,
+                    moves=own.moves(positions, rays, origins, target_times),
+                    memories=tuple(emphasised(own, m, positions) for m in detail.memories),
+                )
         return replace(
             conditioning, memories=tuple(memories), target_by=target_by, detail=detail, moves=moves
         )
 
     @torch.no_grad()  # it is learned from what is true of it, not through what is retrieved by it
-    def _moves(
-        self, features: list[Tensor], context_camera: Tensor, target_camera: Tensor,
-        times: Tensor, detail: DetailConditioning | None, detail_camera: Tensor | None,
-    ) -> tuple[Tensor, DetailConditioning | None]:  # fmt: skip
-        """Return where the content of memory will have moved, at each scale."""
+    def _flow(self, features: list[Tensor], camera: Tensor) -> tuple[Flow, Flow | None]:
+        """Read the scene flow off what the blocks made of the context, at each scale."""
         own = self.scene_flow
         assert own is not None and own.after <= len(features)
-        tokens, positions = own(features[own.after - 1], context_camera)
-        origins = target_camera[:, :, 0, 3:6].float()
-        moves = own.moves(tokens, context_camera.float(), origins, times)
-        if detail is not None and detail_camera is not None and positions is not None:
-            rays = detail_camera[:, : context_camera.shape[1]].float()
-            detail = replace(detail, moves=own.moves(positions, rays, origins, times))
-        return moves, detail
+        flows: tuple[Flow, Flow | None] = own(features[own.after - 1], camera)
+        return flows
 
     def forward(
         self,
@@ -317,3 +319,8 @@ class Transformer(nn.Module):
         if config.value_positions == "none":
             return by
         return replace(by, value=value_rotation(times, looks, config.head_dim))
+
+
+def emphasised(own: SceneFlow, memory: Memory, flow: Flow) -> Memory:
+    """Return a block's memory in which what moves by itself stands out as ``own`` wants it."""
+    return replace(memory, key=own.emphasise(memory.key, flow))

@@ -13,7 +13,7 @@ from hydra_model.evaluation.ablations import attend_to_everything
 from hydra_model.rays import camera_channels
 from hydra_model.rope import ray_channels, ray_rotation, rotate, value_rotation
 from hydra_model.scene_flow import KNOTS, Flow, SceneFlow, memory_turns
-from hydra_model.transformer import Transformer
+from hydra_model.transformer import Conditioning, Transformer
 
 FORM = TransformerConfig(
     dim=48, num_heads=2, ffn_dim=96, num_blocks=3, freq_dim=16, text_dim=0, latent_channels=4,
@@ -190,8 +190,55 @@ def test_models_without_scene_flow_have_no_weights_of_it() -> None:
         ({"scene_flow": SceneFlowConfig(after=4, num_blocks=1)}, "scene_flow.after is 4"),
         ({"scene_flow": SceneFlowConfig(after=1, num_blocks=3)}, "scene_flow.num_blocks is 3"),
         ({"scene_flow": SceneFlowConfig(after=1, num_blocks=1, reach=0)}, "scene_flow.reach"),
+        ({"scene_flow": SceneFlowConfig(after=1, num_blocks=1, emphasis=0)}, "flow.emphasis is 0"),
     ],
 )
 def test_a_form_that_cannot_be_is_named(changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(FORM, **changes)
+
+
+def prepared(form: TransformerConfig) -> Conditioning:
+    model = random_transformer(form)
+    assert model.scene_flow is not None
+    model.scene_flow.leave.weight.data *= 0.1  # so that some of it moves, and some does not
+    model.scene_flow.leave.bias.data.zero_()
+    generator = torch.Generator().manual_seed(1)
+    channels = camera_channels("sweep")
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    with torch.no_grad():
+        return model.prepare(
+            normal(1, 4, 4, 4, 8), normal(1, 4, 8, channels), normal(1, 3, 8, channels),
+            context_times=torch.arange(4.0) - 4, target_times=torch.arange(3.0),
+            detail_camera=normal(1, 7, 32, channels),
+        )  # fmt: skip
+
+
+def test_keys_of_what_moves_by_itself_stand_out_where_memory_follows_it() -> None:
+    assert FORM.scene_flow is not None
+    more = dataclasses.replace(FORM.scene_flow, emphasis=1.5)
+    plain, emphasised = prepared(FORM), prepared(dataclasses.replace(FORM, scene_flow=more))
+    assert plain.detail is not None
+    assert emphasised.detail is not None
+    pairs = [*zip(plain.memories, emphasised.memories, strict=True)]
+    for before, after in pairs[:-1]:  # the last block of three retrieves by the flow
+        assert torch.equal(before.key, after.key)
+    scales = [pairs[-1], *zip(plain.detail.memories, emphasised.detail.memories, strict=True)]
+    for before, after in scales:
+        ratio = after.key / before.key
+        moves = (ratio - 1.5).abs() < 1e-5
+        assert (moves | ((ratio - 1).abs() < 1e-5)).all()
+        assert torch.equal(moves.any(-1), moves.all(-1))  # of whole tokens
+        assert 0 < moves.float().mean() < 1
+        assert torch.equal(before.value, after.value)
+
+
+def test_what_moves_goes_a_tenth_of_its_distance_while_the_target_lasts() -> None:
+    displacement = torch.zeros(1, 1, 3, KNOTS, 3)
+    displacement[0, 0, 0, :, 0] = 0.5  # told a little aside, and stays there
+    displacement[0, 0, 1, :, 2] = torch.linspace(0, 0.09, KNOTS)
+    displacement[0, 0, 2, :, 2] = torch.linspace(0, -0.11, KNOTS)
+    assert Flow(torch.zeros(1, 1, 3), displacement).moving.tolist() == [[[False, False, True]]]
