@@ -318,7 +318,6 @@ NOT_RUN = {
     ),
     r"python benchmarks/full_size\.py|bash benchmarks/gpu_campaign\.sh .*": Reason(_GPU),
     r"python -m benchmarks\.(revisit|drift) .*": Reason(_LONG, ("benchmarks/test_revisit.py",)),
-    r"python -m benchmarks\.foresight .*": Reason(_LONG, ("benchmarks/test_foresight.py",)),
     r"python -m benchmarks\.node_overhead --model full-size": Reason(
         _GPU, ("system/test_demo.py",)
     ),

@@ -16,7 +16,7 @@ FORM = dataclasses.replace(
 
 @pytest.mark.parametrize(
     ("part", "unknown", "accepted"),
-    [("detail", "width", "dim, ffn_dim"), ("scene_flow", "knots", "after, hidd")],
+    [("detail", "width", "dim, ffn_dim"), ("scene_flow", "knots", "after, emph")],
 )
 def test_it_carries_the_parts_of_a_transformer(part: str, unknown: str, accepted: str) -> None:
     config = dataclasses.replace(CONFIG, transformer=FORM)
