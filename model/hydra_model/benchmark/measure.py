@@ -14,6 +14,9 @@ import torch
 GIB = 2**30
 
 
+TURNS = 3  # between two pieces of work that are compared
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """Medians of one piece of work.
@@ -28,31 +31,73 @@ class Measurement:
     repeats: int
 
 
+class Timer:
+    """Collects the times of one piece of work, over as many calls as there are."""
+
+    def __init__(self, work: Callable[[], Any], device: torch.device) -> None:
+        self._work, self._device = work, device
+        self._on_gpu = device.type == "cuda"
+        self._walls: list[float] = []
+        self._processes: list[float] = []
+        self._peak = 0.0
+
+    def warm_up(self, times: int) -> None:
+        for _ in range(times):
+            self._work()
+        if self._on_gpu:
+            torch.cuda.synchronize(self._device)
+
+    def run(self, times: int) -> None:
+        """Time the work so many times more, each to its end on the device."""
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats(self._device)
+        for _ in range(times):
+            wall, process = time.perf_counter(), time.process_time()
+            self._work()
+            if self._on_gpu:
+                torch.cuda.synchronize(self._device)
+            self._walls.append(time.perf_counter() - wall)
+            self._processes.append(time.process_time() - process)
+        if self._on_gpu:
+            self._peak = max(self._peak, torch.cuda.max_memory_allocated(self._device) / GIB)
+
+    @property
+    def result(self) -> Measurement:
+        return Measurement(
+            seconds=statistics.median(self._walls),
+            process_seconds=statistics.median(self._processes),
+            peak_gib=self._peak,
+            repeats=len(self._walls),
+        )
+
+
 def measure(
     work: Callable[[], Any], device: torch.device, *, repeats: int = 3, warm_up: int = 1
 ) -> Measurement:
     """Run ``work`` ``warm_up`` times, then time it ``repeats`` times."""
-    on_gpu = device.type == "cuda"
-    for _ in range(warm_up):
-        work()
-    if on_gpu:
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    walls, processes = [], []
-    for _ in range(repeats):
-        wall, process = time.perf_counter(), time.process_time()
-        work()
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        walls.append(time.perf_counter() - wall)
-        processes.append(time.process_time() - process)
-    peak = torch.cuda.max_memory_allocated(device) / GIB if on_gpu else 0.0
-    return Measurement(
-        seconds=statistics.median(walls),
-        process_seconds=statistics.median(processes),
-        peak_gib=peak,
-        repeats=repeats,
-    )
+    timer = Timer(work, device)
+    timer.warm_up(warm_up)
+    timer.run(repeats)
+    return timer.result
+
+
+def measure_in_turn(
+    first: Callable[[], Any], second: Callable[[], Any], device: torch.device, *,
+    repeats: int = 3, warm_up: int = 1,
+) -> tuple[Measurement, Measurement]:  # fmt: skip
+    """Time two pieces of work ``repeats`` times each, in up to ``TURNS`` turns.
+
+    A GPU slows down as it grows warm, and a machine that others use has good and bad minutes: what
+    is compared has to meet the same.
+    """
+    timers = Timer(first, device), Timer(second, device)
+    for timer in timers:
+        timer.warm_up(warm_up)
+    turns = min(TURNS, repeats)
+    for turn in range(turns):
+        for timer in timers:
+            timer.run(repeats * (turn + 1) // turns - repeats * turn // turns)
+    return timers[0].result, timers[1].result
 
 
 @torch.inference_mode()

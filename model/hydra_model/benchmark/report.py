@@ -10,8 +10,8 @@ from typing import Any
 from hydra_model.benchmark.runs import Results
 
 COLUMNS = {
-    "forward": ("variant", "seconds", "process_seconds", "TFLOP/s", "of a product", "error",
-                "attention", "peak_gib", "failed"),
+    "forward": ("variant", "seconds", "process_seconds", "times readable", "TFLOP/s",
+                "of a product", "error", "attention", "peak_gib", "failed"),
     "autoencoder": ("what", "frames", "seconds", "process_seconds", "error", "peak_gib"),
     "team": ("what", "gpus", "seconds", "error", "peak_gib"),
     "chunk": ("variant", "preset", "seconds", "process_seconds", "context", "sampling", "decoding",

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from hydra_model.autoencoder_passes import residual_block
 from hydra_model.benchmark.arithmetic import forward_operations
-from hydra_model.benchmark.measure import GIB, measure, product_rate
+from hydra_model.benchmark.measure import GIB, measure, measure_in_turn, product_rate
 from hydra_model.benchmark.subjects import forward_inputs, path
-from hydra_model.benchmark.variants import READABLE, Variant, applied, variants
+from hydra_model.benchmark.variants import READABLE, Variant, applied, readable, variants
 from hydra_model.fast.decoding import compile_decoding
 from hydra_model.fast.engine import Engine
 from hydra_model.fast.team import Leader, Load, lead
@@ -61,7 +61,10 @@ def describe(world: World, results: Results) -> None:
 def run_forwards(
     world: World, results: Results, *, repeats: int, only: tuple[str, ...] = ()
 ) -> None:
-    """Time one forward by every variant, and how far its velocity is from the readable one's."""
+    """Time one forward by every variant, and how far its velocity is from the readable one's.
+
+    The readable path is timed again beside each of them, in turn; "times readable" is of these.
+    """
     model, device = world.transformer, world.device
     inputs = forward_inputs(world)
     operations = results.about["forward, TFLOP"] * 1e12
@@ -91,7 +94,7 @@ def run_forwards(
 
 
 def _forward(world: World, variant: Variant, inputs: Any, repeats: int) -> dict[str, Any]:
-    model = world.transformer
+    model, device = world.transformer, world.device
     target, sigma, own = inputs.target, inputs.sigma, inputs.conditioning
 
     def work() -> Any:
@@ -99,9 +102,17 @@ def _forward(world: World, variant: Variant, inputs: Any, repeats: int) -> dict[
             return model.pair(target, sigma, own, inputs.negative)
         return model(target, sigma, own)
 
+    def beside() -> Any:
+        with readable(model):
+            return work()
+
     # Three: a forward is recorded when it is met for the third time.
-    warm_up = 3 if world.device.type == "cuda" else 1
-    return asdict(measure(work, world.device, repeats=repeats, warm_up=warm_up))
+    warm_up = 3 if device.type == "cuda" else 1
+    if variant.name == READABLE:
+        return asdict(measure(work, device, repeats=repeats, warm_up=warm_up))
+    slow, fast = measure_in_turn(beside, work, device, repeats=repeats, warm_up=warm_up)
+    return {**asdict(fast), "times readable": slow.seconds / fast.seconds,
+            "readable seconds": slow.seconds}  # fmt: skip
 
 
 def run_chunks(

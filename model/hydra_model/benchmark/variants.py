@@ -78,12 +78,30 @@ def _switches(device: torch.device) -> dict[str, Acceleration]:
     return found
 
 
+_PASSES = ("forward", "pair", "context", "target", "refine")  # that a variant may put in the way
+
+
 @contextmanager
 def applied(variant: Variant, model: Transformer) -> Iterator[object]:
     """Run a model by a variant within; afterwards it is readable again."""
     try:
         yield variant.apply(model)
     finally:
-        for module in (model, *model.layers):
-            for name in ("forward", "pair", "context", "target"):
-                vars(module).pop(name, None)
+        _take(model)
+
+
+@contextmanager
+def readable(model: Transformer) -> Iterator[None]:
+    """Run a model by the readable path within; afterwards as before."""
+    taken = _take(model)
+    try:
+        yield
+    finally:
+        for own, passes in taken:
+            own.update(passes)
+
+
+def _take(model: Transformer) -> list[tuple[dict[str, object], dict[str, object]]]:
+    """Take what variants have put into modules, and return it with their attributes."""
+    owned = [vars(module) for module in (model, *model.all_layers)]
+    return [(own, {n: own.pop(n) for n in _PASSES if n in own}) for own in owned]
