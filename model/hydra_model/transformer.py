@@ -14,7 +14,7 @@ C width, J memory frames, M tokens a memory frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -99,6 +99,7 @@ class Transformer(nn.Module):
         text: Tensor | None = None,
         detail_camera: Tensor | None = None,
         features: list[Tensor] | None = None,
+        corrected: Callable[[Flow, Flow | None], tuple[Flow, Flow | None]] | None = None,
     ) -> Conditioning:
         """Do once what every sampling step of a chunk shares.
 
@@ -110,7 +111,8 @@ class Transformer(nn.Module):
         channels]`` are the cameras of single latent positions, context first, needed where there
         is a detail scale (``hydra_model.rays.token_cameras`` makes both). ``features``, when
         given, receives what each block makes of the context, ``[B, Tc, h, w, C]`` (the "context"
-        form alone has it).
+        form alone has it). ``corrected``, when given, returns what is known better of the scene
+        flow of tokens and positions than is told.
         """
         config = self.config
         if (text is None) != (config.text_dim == 0):
@@ -157,6 +159,8 @@ class Transformer(nn.Module):
         moves = None
         if (own := self.scene_flow) is not None:
             tokens, positions = self._flow(made, context_camera)
+            if corrected is not None:
+                tokens, positions = corrected(tokens, positions)
             origins = target_camera[:, :, 0, 3:6].float()
             moves = own.moves(tokens, context_camera.float(), origins, target_times)
             first = own.first_block

@@ -21,6 +21,7 @@ from hydra_model.training.distributed import Process
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 from hydra_model.training.whereabouts import (
     Forecast,
+    Met,
     come_back,
     count_pixels,
     forecast_times,
@@ -187,8 +188,10 @@ def procedural_batch(
     near = nearness(depth[:, own], config.video.fov_x, stride)
     pixels = stride**2 * TEMPORAL_STRIDE
     seen = (on_device(layout.context_latent_frames(), device).double() + 1) / config.video.fps
-    stands, later = (places(worlds, t, inverse) for t in (seen, moments))
-    known = Forecast(shown, stands, later, near, pixels)
+    ahead = (on_device(layout.target_latent_frames(), device).double() + 1) / config.video.fps
+    stands, later, meant = (places(worlds, t, inverse) for t in (seen, moments, ahead))
+    in_view = counts[:, :, split::TEMPORAL_STRIDE].sum((-2, -1)) >= minimum_pixels(height, width)
+    known = Forecast(shown, stands, later, near, pixels, met=Met(meant, in_view))
     context_camera, target_camera = camera.split(
         [layout.context_latents, layout.target_latents], dim=1
     )

@@ -72,10 +72,12 @@ def own_start(
     latents: Tensor,
     noise: Tensor,
     subject: Tensor,
+    known: Tensor | None = None,
 ) -> Start:
     """Follow ``model`` from unit ``noise [B, C, T, H, W]`` to its last step.
 
     ``latents`` are the true ones, ``subject [B, 1, T, H, W]`` is 1 where they show a subject.
+    Where ``known``, bool [B], the model is told where subjects are: there it has to show them.
     """
     x = clean = own.temperature * noise
     for here, there in itertools.pairwise(own.sigmas):
@@ -92,10 +94,12 @@ def own_start(
     around = F.max_pool3d(subject, (1, wide, wide), 1, (0, _AROUND, _AROUND)) > 0
     off = (shown - latents).square().mean(1, keepdim=True)
     off = F.avg_pool3d(off, (1, 3, 3), 1, (0, 1, 1), count_include_pad=False)
-    found = around & (off < _FOUND)
+    found = sure = around & (off < _FOUND)
+    if known is not None:
+        sure = found | (around & known[:, None, None, None, None])
     # At the last step the clean latents are wanted, whichever way the noise has gone.
     truth = (x - latents) / last
-    velocity = torch.where((apart | around) & ~found, kept, truth)
+    velocity = torch.where((apart | around) & ~sure, kept, truth)
     return Start(x, last, velocity, found * subject)
 
 

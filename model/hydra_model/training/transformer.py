@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -23,6 +24,7 @@ from hydra_model.config import ModelConfig
 from hydra_model.detail import DetailConditioning
 from hydra_model.procedural.cores import Core
 from hydra_model.procedural.motion import PLAIN
+from hydra_model.scene_flow import Flow
 from hydra_model.training import flow
 from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
@@ -31,7 +33,7 @@ from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
 from hydra_model.training.own_starts import OwnStarts, first_draws, own_start
-from hydra_model.training.whereabouts import Forecaster, flow_loss
+from hydra_model.training.whereabouts import Forecaster, flow_loss, known_flow, missed
 from hydra_model.transformer import Conditioning, Transformer
 from hydra_model.typed_values import check
 
@@ -52,7 +54,9 @@ class TransformerTraining:
     and ``balance_floor`` the background of frames that are nearly right weighs more, see
     ``flow.frame_balance`` (off: single chunks became better with it, late revisits worse);
     ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss, ``flow_weight`` that of
-    ``whereabouts.flow_loss``, where the model has a scene flow; ``context_noise`` is the
+    ``whereabouts.flow_loss``, where the model has a scene flow, and ``met_weight`` that of
+    ``whereabouts.missed``; in ``known_share`` of the worlds the flow of subjects is the true one,
+    so that what is drawn follows it; ``context_noise`` is the
     largest deviation of the noise added to every second context, so that the model stands its
     own errors. ``own_share`` of each world's draws begin where the model's own sampling leads,
     and weigh ``own_weight``, and ``found_weight`` times as much where they show a subject about
@@ -74,6 +78,8 @@ class TransformerTraining:
     returned_weight: float = 3.0
     forecast_weight: float = 0.2
     flow_weight: float = 0.2
+    met_weight: float = 0.0
+    known_share: float = 0.0
     frame_balance: float = 0.0
     balance_floor: float = 0.05
     plain_share: float = 0.2
@@ -91,11 +97,14 @@ class TransformerTraining:
         check(
             self, "0 or more",
             "matrix_rate", "learning_rate", "weight_decay", "subject_weight", "returned_weight",
-            "forecast_weight", "flow_weight", "frame_balance", "context_noise", "own_weight",
-            "found_weight", "first_step",
+            "forecast_weight", "flow_weight", "met_weight", "frame_balance", "context_noise",
+            "own_weight", "found_weight", "first_step",
         )  # fmt: skip
         check(self, "above 0", "shift", "balance_floor")
-        check(self, "0 to 1", "blind_share", "own_share", "plain_share", "falling_share")
+        check(
+            self, "0 to 1",
+            "blind_share", "own_share", "plain_share", "known_share", "falling_share",
+        )  # fmt: skip
         check(self, "0 or more and below 1", "average_decay")
 
 
@@ -217,12 +226,16 @@ def batch_loss(
     noise = normal(latents.shape)
     noisy = flow.mix(latents, noise, sigma)
     features: list[Tensor] = []
+    known: Tensor | None = None
+    if training.known_share > 0 and model.scene_flow is not None:
+        known = torch.rand(count, generator=generator, device=device) < training.known_share
 
     def prepared(model: Transformer, features: list[Tensor] | None = None) -> Conditioning:
         return model.prepare(
             context, batch.context_camera, batch.target_camera,
             context_times=batch.context_times, target_times=batch.target_times,
             detail_camera=batch.detail_camera, features=features,
+            corrected=None if known is None else partial(truer, batch, known),
         )  # fmt: skip
 
     subject = batch.subject.repeat_interleave(draws, 0)
@@ -236,7 +249,7 @@ def batch_loss(
                 start = own_start(
                     model, own, repeat(conditioning, started),
                     repeat(prepared(own.teacher), started), latents[rows], noise[rows],
-                    subject[rows],
+                    subject[rows], None if known is None else known.repeat_interleave(started),
                 )  # fmt: skip
             noisy[rows], sigma[rows] = start.noisy, start.sigma
             noise[rows] = start.velocity + latents[rows]  # as the velocity is taken from it
@@ -246,7 +259,7 @@ def batch_loss(
             forecast = prediction.new_zeros(())
         else:
             forecast = forecaster.loss(features, batch.forecast)
-        moving = scene_flow_loss(model, features, batch)
+        moving = scene_flow_loss(model, features, batch, training.met_weight)
     error = flow.velocity_error(prediction, latents, noise)
     balance: Tensor | float = 1.0
     if training.frame_balance > 0:
@@ -263,20 +276,42 @@ def batch_loss(
     return Losses(weighted, plain, forecast, moving)
 
 
-def scene_flow_loss(model: Transformer, features: list[Tensor], batch: Batch) -> Tensor:
+def truer(
+    batch: Batch, known: Tensor, tokens: Flow, positions: Flow | None
+) -> tuple[Flow, Flow | None]:
+    """Return the scene flow with subjects as they will go, in the worlds ``known``, bool [B]."""
+    tokens = known_flow(tokens, batch.context_camera, batch.forecast, known)
+    fine = batch.forecast.positions
+    if positions is not None and batch.detail_camera is not None and fine is not None:
+        rays = batch.detail_camera[:, : batch.context_camera.shape[1]]
+        positions = known_flow(positions, rays, fine, known)
+    return tokens, positions
+
+
+def scene_flow_loss(
+    model: Transformer, features: list[Tensor], batch: Batch, met_weight: float = 0.0
+) -> Tensor:
     """Return the mean error of the scene flow that is read off ``features``, at all scales.
 
-    0 for a model that has none.
+    To it comes ``met_weight`` times what is missed of subjects that the target meets. 0 for a model
+    that has no scene flow.
     """
     own = model.scene_flow
     if own is None:
         return batch.target.new_zeros(())
     tokens, positions = own(features[own.after - 1], batch.context_camera)
-    loss = flow_loss(tokens, batch.context_camera, batch.forecast)
-    if positions is None or batch.detail_camera is None or batch.forecast.positions is None:
-        return loss
-    rays = batch.detail_camera[:, : batch.context_camera.shape[1]]
-    return (loss + flow_loss(positions, rays, batch.forecast.positions)) / 2
+    scales = [(tokens, batch.context_camera, batch.forecast)]
+    fine = batch.forecast.positions
+    if positions is not None and batch.detail_camera is not None and fine is not None:
+        scales.append((positions, batch.detail_camera[:, : batch.context_camera.shape[1]], fine))
+    origins = batch.target_camera[:, :, 0, 3:6].float()
+    losses = []
+    for told, rays, forecast in scales:
+        losses.append(flow_loss(told, rays, forecast))
+        if met_weight > 0:
+            off = missed(own, told, rays, origins, batch.target_times, forecast)
+            losses.append(met_weight * off)
+    return torch.stack(losses).sum() / len(scales)
 
 
 def train_transformer(

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from hydra_model.config import ModelConfig, TransformerConfig
 from hydra_model.procedural import Worlds
 from hydra_model.rays import central_rays
-from hydra_model.scene_flow import KNOTS, Flow
+from hydra_model.rope import looks_of
+from hydra_model.scene_flow import KNOTS, Flow, SceneFlow
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 
 _FORECAST = 5.0  # seconds from the first target frame, where the model does not say
@@ -30,6 +31,7 @@ _FINE = 0.02  # of a bearing's sine; smaller errors count by their squares
 _LEVEL = 0.2  # steeper rays are taken as so steep
 _STILL = 0.005  # of the distance; a smaller displacement hardly counts
 _LEAST_SHARE = 1 / 32  # of a token's pixels, for its flow to be the subject's
+_MISSED = 0.1  # radians: what is told to be farther from where it is met is as good as missed
 
 
 def forecast_times(config: ModelConfig) -> list[float]:
@@ -37,6 +39,17 @@ def forecast_times(config: ModelConfig) -> list[float]:
     own = config.transformer.scene_flow
     last = _FORECAST if own is None else own.reach * TEMPORAL_STRIDE / config.video.fps
     return [last * knot / (KNOTS - 1) for knot in range(KNOTS)]
+
+
+class Met(NamedTuple):
+    """Where subjects stand at the times of the target's latent frames, ``places [B, S, Tt, 3]``.
+
+    In metres as in ``Forecast``; ``in_view``, bool ``[B, S, Tt]``, is true where the frame of that
+    time shows them.
+    """
+
+    places: Tensor
+    in_view: Tensor
 
 
 class Forecast(NamedTuple):
@@ -47,7 +60,7 @@ class Forecast(NamedTuple):
     ``forecast_times``: metres in the first target camera's frame, the middle of its feet.
     ``near [B, Tc, h, w]`` is the mean inverse distance of what a token shows in its last video
     frame, 1/m, and ``pixels`` how many a token has, over its video frames. ``positions`` says the
-    same of single latent positions.
+    same of single latent positions. ``met`` is where the target's frames see subjects.
     """
 
     shown: Tensor
@@ -56,6 +69,7 @@ class Forecast(NamedTuple):
     near: Tensor
     pixels: int
     positions: Forecast | None = None
+    met: Met | None = None
 
     def over_tokens(self, rows: int, columns: int) -> Forecast:
         """Make that of tokens of ``rows`` by ``columns`` latent positions of that of positions."""
@@ -65,7 +79,7 @@ class Forecast(NamedTuple):
 
         shown, near = cells(self.shown).sum((-3, -1)), cells(self.near).mean((-3, -1))
         pixels = self.pixels * rows * columns
-        return Forecast(shown, self.stands, self.places, near, pixels, self)
+        return Forecast(shown, self.stands, self.places, near, pixels, self, self.met)
 
 
 def count_pixels(ids: Tensor, subjects: int, cell: int) -> Tensor:
@@ -182,7 +196,7 @@ def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
     most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
     moving = (most >= _LEAST_SHARE * forecast.pixels).float()
     still = (most == 0).float()
-    wanted = bearings(_carried(camera.float(), subject, forecast))
+    wanted = bearings(_carried(camera.float(), subject, forecast, forecast.places))
     error = F.smooth_l1_loss(
         bearings(flow.points(camera)), wanted, beta=_FINE, reduction="none"
     ).mean((-2, -1))
@@ -195,9 +209,52 @@ def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
     ).sum() / still.sum().clamp(min=1)
 
 
-def _carried(camera: Tensor, subject: Tensor, forecast: Forecast) -> Tensor:
+def missed(
+    own: SceneFlow, flow: Flow, camera: Tensor, origins: Tensor, times: Tensor, forecast: Forecast
+) -> Tensor:
+    """Return how far flows are off where the target meets subjects, 0 to 1 on average.
+
+    Of tokens that show a subject, in the target's frames that show it too; beyond ``_MISSED`` an
+    error hardly grows. So where a subject may go two ways, the likelier one is told and not what
+    lies between them, and ways on which nobody will see it do not count. ``origins`` and ``times``
+    as for ``SceneFlow.moves``.
+    """
+    assert forecast.met is not None
+    most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
+    moving = most >= _LEAST_SHARE * forecast.pixels
+    rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
+    weight = forecast.met.in_view[rows, subject] & moving[..., None]  # [B, Tc, N, Tt]
+    camera = camera.float()
+    there = _carried(camera, subject, forecast, forecast.met.places).permute(0, 3, 1, 2, 4)
+    seen_at = torch.stack(looks_of(there - origins[:, :, None, None]), dim=-1)
+    told_at = torch.stack(looks_of(camera[..., :3]), dim=-1)[:, None]
+    told_at = told_at + own.moves(flow, camera, origins, times)
+    # Twice the sine of half the angle: it does not mind whole turns.
+    square = torch.sin((told_at - seen_at) / 2).square().mul(4).sum(-1)
+    share = square / (square + _MISSED**2)
+    seen = weight.permute(0, 3, 1, 2).float()
+    return (share * seen).sum() / seen.sum().clamp(min=1)
+
+
+def known_flow(flow: Flow, camera: Tensor, forecast: Forecast, known: Tensor) -> Flow:
+    """Return a flow in which subjects go as they truly will, in the worlds ``known``, bool [B].
+
+    How far away they are stays as it is told. ``camera [B, Tc, N, channels]`` are the tokens' rays.
+    """
+    most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
+    moving = (most >= _LEAST_SHARE * forecast.pixels) & known[:, None, None]
+    camera = camera.float()
+    there = _carried(camera, subject, forecast, forecast.places) - camera[..., None, 3:6]
+    way = there / flow.log_distance[..., None, None].exp() - camera[..., None, :3]
+    return flow._replace(
+        displacement=torch.where(moving[..., None, None], way, flow.displacement)
+    )
+
+
+def _carried(camera: Tensor, subject: Tensor, forecast: Forecast, later: Tensor) -> Tensor:
     """Return where what tokens show of ``subject [B, Tc, N]`` will be, ``[B, Tc, N, K, 3]``.
 
+    ``later [B, S, K, 3]`` is where the subjects will stand.
     Each token's part of a subject lies on the token's own ray, as far away as the subject stands,
     and goes as the subject goes: what is left of its middle stays left of it.
     """
@@ -208,4 +265,4 @@ def _carried(camera: Tensor, subject: Tensor, forecast: Forecast) -> Tensor:
     away = torch.linalg.vector_norm((stands - origin)[..., ::2], dim=-1).clamp(min=_NEAREST)
     level = torch.linalg.vector_norm(ray[..., ::2], dim=-1).clamp(min=_LEVEL)
     part = origin + (away / level)[..., None] * ray
-    return (part - stands)[..., None, :] + forecast.places[rows, subject]
+    return (part - stands)[..., None, :] + later[rows, subject]

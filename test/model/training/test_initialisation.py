@@ -12,7 +12,12 @@ from hydra_model.rays import camera_channels
 from hydra_model.training.data import procedural_batch
 from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import contiguous
-from hydra_model.training.transformer import TransformerTraining, batch_loss, scene_flow_loss
+from hydra_model.training.transformer import (
+    Losses,
+    TransformerTraining,
+    batch_loss,
+    scene_flow_loss,
+)
 from hydra_model.transformer import Transformer
 from small_trainings import CONFIG, FINE, FLOWING, SWEEP
 
@@ -100,6 +105,18 @@ def test_a_scene_flow_begins_with_nothing_that_moves_and_is_learned() -> None:
     assert flowing.layers[0].ffn[0].weight.grad.abs().max() > 0
     assert flowing.layers[1].ffn[0].weight.grad is None
     assert batch_loss(still, batch, training, generator).flow == 0
+    # So is what is missed of subjects, and subjects may be where they truly are in every world.
+    assert batch.forecast.met is not None and batch.forecast.met.in_view.any()
+
+    def losses_of(**changes: float) -> Losses:
+        generator.manual_seed(0)
+        return batch_loss(flowing, batch, dataclasses.replace(training, **changes), generator)
+
+    known = losses_of(known_share=1.0)
+    assert losses_of(known_share=1.0, met_weight=0.5).flow > 1.01 * known.flow
+    assert losses_of(known_share=1.0, met_weight=0.5).weighted == known.weighted
+    assert torch.isfinite(known.weighted) and known.weighted != losses_of(known_share=1e-9).weighted
+    assert losses_of(met_weight=0.5, known_share=1.0).flow == losses_of(met_weight=0.5).flow
 
 
 def test_weights_that_were_told_something_else_of_the_cameras_are_refused() -> None:

@@ -107,6 +107,12 @@ def test_a_subject_that_is_shown_about_as_it_is_is_held_to_the_truth() -> None:
     assert (start.velocity[1, :, 1, 1] - truth[1, :, 1, 1]).abs().min() > 1
     assert start.found[0, 0, 1, 1].tolist() == [0, 1, 0, 0, 0, 0]  # next to the half, too far off
     assert start.found.sum() == 1
+    # Who is told where subjects are has to show them.
+    known = torch.tensor([False, True])
+    told = own_start(model, own, condition, condition, latents, noise, subject, known)
+    torch.testing.assert_close(told.velocity[1, :, 1, :4], truth[1, :, 1, :4])
+    assert torch.equal(told.velocity[0], start.velocity[0])
+    assert torch.equal(told.found, start.found)
 
 
 def test_own_starts_take_their_share_of_the_draws_of_every_world() -> None:

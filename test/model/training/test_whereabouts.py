@@ -11,16 +11,19 @@ from hydra_model.config import DEFAULT, SceneFlowConfig
 from hydra_model.procedural import render, sample_worlds
 from hydra_model.procedural.motion import MAX_SUBJECTS
 from hydra_model.rays import camera_channels
-from hydra_model.scene_flow import KNOTS, Flow
+from hydra_model.scene_flow import KNOTS, Flow, SceneFlow
 from hydra_model.training.layouts import with_gaps
 from hydra_model.training.whereabouts import (
     Forecast,
     Forecaster,
+    Met,
     bearings,
     come_back,
     count_pixels,
     flow_loss,
     forecast_times,
+    known_flow,
+    missed,
     nearness,
     over_latent_frames,
     places,
@@ -215,3 +218,67 @@ def test_what_tokens_tell_is_that_of_their_positions() -> None:
     assert tokens.positions is positions and tokens.pixels == 6 * positions.pixels
     assert tokens.shown.shape == (2, 3, 4, 1, 2) and (tokens.shown == 6).all()
     torch.testing.assert_close(tokens.near, torch.full((2, 4, 1, 2), 0.1))
+
+
+def some_rays(*shape: int) -> Tensor:
+    camera = torch.randn(*shape, camera_channels("sweep"))
+    camera[..., :3] = torch.nn.functional.normalize(camera[..., :3], dim=-1)
+    camera[..., 1] *= 0.1  # no ray is steep
+    return camera
+
+
+def test_what_is_known_of_subjects_replaces_what_is_told_in_the_worlds_named() -> None:
+    torch.manual_seed(0)
+    shown = torch.zeros(2, 3, 4, 2, 3)
+    shown[:, 1, :2] = 40.0
+    known = some_forecast(shown)
+    camera = some_rays(2, 4, 6)
+    told = Flow(torch.full((2, 4, 6), math.log(10.0)), torch.randn(2, 4, 6, KNOTS, 3))
+    flow = known_flow(told, camera, known, torch.tensor([False, True]))
+    assert torch.equal(flow.log_distance, told.log_distance)
+    assert torch.equal(flow.displacement[0], told.displacement[0])
+    assert torch.equal(flow.displacement[1, 2:], told.displacement[1, 2:])  # shows nobody
+    # Where each part of the subject is when the subject has gone to its places.
+    ray, origin = camera[1, :2, :, :3], camera[1, :2, :, 3:6]
+    stands = known.stands[1, 1, :2, None]
+    metres = (stands - origin)[..., ::2].norm(dim=-1) / ray[..., ::2].norm(dim=-1)
+    part = origin + metres[..., None] * ray
+    gone = known.places[1, 1] - stands[..., None, :]
+    torch.testing.assert_close(flow.points(camera)[1, :2], part[..., None, :] + gone)
+
+
+def test_what_is_missed_counts_where_the_target_meets_a_subject() -> None:
+    """A subject ten metres ahead goes five to the right; the camera stands still."""
+    own = SceneFlow(DEFAULT.transformer)
+    times, reach = torch.tensor([0.0, 5.0, 15.0]), own.reach
+    shown = torch.full((1, 2, 1, 1, 1), 40.0)
+    shown[:, 1] = 0.0  # nobody sees the other
+    way = torch.tensor([5.0, 0, 0])
+    stands = torch.tensor([0.0, 0, 10]).expand(1, 2, 1, 3)
+    places, met = (stands + share[:, None] * way for share in
+                   (torch.linspace(0, 1, KNOTS), times / reach))  # fmt: skip
+    in_view = torch.tensor([[[True, False, True], [True, True, True]]])
+    known = Forecast(shown, stands, places, torch.ones(1, 1, 1, 1), 64, met=Met(met, in_view))
+    camera = torch.zeros(1, 1, 1, camera_channels("sweep"))
+    camera[..., 2] = 1
+    origins = torch.zeros(1, 3, 3)
+
+    def off(flow: Flow, forecast: Forecast = known) -> float:
+        return missed(own, flow, camera, origins, times, forecast).item()
+
+    told = Flow(torch.full((1, 1, 1), math.log(10.0)), torch.zeros(1, 1, 1, KNOTS, 3))
+    right = known_flow(told, camera, known, torch.tensor([True]))
+    assert off(right) < 1e-9
+    # Who is told to stay is right at first, and at the end 0.38 radians off.
+    away = 4 * math.sin(math.atan2(4, 10) / 2) ** 2
+    assert abs(off(told) - away / (away + 0.01) / 2) < 1e-4
+    # The frame in between does not show it, and what is far off is not worse than missed.
+    assert off(told, known._replace(met=Met(met, torch.ones_like(in_view)))) != off(told)
+    behind = told._replace(displacement=torch.tensor([0.0, 0, -2]).expand(1, 1, 1, KNOTS, 3))
+    assert 0.99 < off(behind) < 1
+    nobody = known._replace(met=Met(met, torch.zeros_like(in_view)))
+    assert off(told, nobody) == 0 == off(told, known._replace(shown=torch.zeros_like(shown)))
+    # It is learned from: towards the subject.
+    displacement = told.displacement.clone().requires_grad_()
+    missed(own, told._replace(displacement=displacement), camera, origins, times, known).backward()
+    assert displacement.grad is not None and displacement.grad[..., -1, 0].item() < 0
