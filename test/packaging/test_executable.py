@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `ros2 run` and `ros2 launch` start ends quietly on Ctrl-C, even before it has loaded."""
+"""What pip installs, `ros2 run` and `ros2 launch` start ends quietly on Ctrl-C while it loads."""
 
 import signal
 import subprocess
 import sys
+from importlib.metadata import distribution
 
 import pytest
+
+from hydra_ros import executables
 
 SLOW = """
 import time
@@ -37,3 +40,14 @@ def test_an_interrupt_has_no_traceback(root, tmp_path, loading, interrupted_at, 
         assert (process.wait(20), process.stderr.read()) == (code, b"")
     finally:
         process.kill()
+
+
+def test_pips_executables_begin_as_those_of_ros_do(root, monkeypatch):
+    installed = (root / "CMakeLists.txt").read_text(encoding="utf-8")
+    scripts = distribution("hydra_ros").entry_points.select(group="console_scripts")
+    for script in scripts:
+        started = []
+        monkeypatch.setattr(executables, "start", started.append)
+        script.load()()
+        assert f"\ninstall_executable({script.name} {started[0]})" in installed
+    assert installed.count("\ninstall_executable(") == len(scripts) > 0
