@@ -84,15 +84,6 @@ def test_every_argument_of_a_launch_file_is_described(path):
     assert all({"description"} <= {keyword.arg for keyword in call.keywords} for call in declared)
 
 
-def test_the_two_tables_of_executables_agree():
-    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    scripts = re.search(r"\[project.scripts\]\n(.*?)\n\n", project, re.DOTALL).group(1)
-    assert set(re.findall(r"install_executable\((\S+) (\S+)\)", cmake)) == set(
-        re.findall(r'^(\S+) = "([\w.]+):main"', scripts, re.MULTILINE)
-    )
-
-
 @pytest.mark.parametrize("name", sorted(OWN_NAMES))
 def test_a_parameter_file_names_only_what_differs_and_is_accepted(name):
     values = yaml.safe_load(parameter_file(name).read_text(encoding="utf-8"))

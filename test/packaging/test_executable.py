@@ -42,7 +42,7 @@ def test_an_interrupt_has_no_traceback(root, tmp_path, loading, interrupted_at, 
         process.kill()
 
 
-def test_pips_executables_begin_as_those_of_ros_do(root, monkeypatch):
+def test_pips_executables_are_those_of_ros_and_begin_alike(root, monkeypatch):
     installed = (root / "CMakeLists.txt").read_text(encoding="utf-8")
     scripts = distribution("hydra_ros").entry_points.select(group="console_scripts")
     for script in scripts:
