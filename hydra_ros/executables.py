@@ -18,7 +18,7 @@ def start(module: str) -> int:
     before = signal.signal(signal.SIGINT, _leave)
     main = importlib.import_module(module).main
     signal.signal(signal.SIGINT, before)
-    return int(main() or 0)
+    return int(main())
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

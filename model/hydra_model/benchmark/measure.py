@@ -12,8 +12,6 @@ from typing import Any
 import torch
 
 GIB = 2**30
-
-
 TURNS = 3  # between two pieces of work that are compared
 
 

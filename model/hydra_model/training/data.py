@@ -189,9 +189,9 @@ def procedural_batch(
     pixels = stride**2 * TEMPORAL_STRIDE
     seen = (on_device(layout.context_latent_frames(), device).double() + 1) / config.video.fps
     ahead = (on_device(layout.target_latent_frames(), device).double() + 1) / config.video.fps
-    stands, later, meant = (places(worlds, t, inverse) for t in (seen, moments, ahead))
+    stands, later, then = (places(worlds, t, inverse) for t in (seen, moments, ahead))
     in_view = counts[:, :, split::TEMPORAL_STRIDE].sum((-2, -1)) >= minimum_pixels(height, width)
-    known = Forecast(shown, stands, later, near, pixels, met=Met(meant, in_view))
+    known = Forecast(shown, stands, later, near, pixels, met=Met(then, in_view))
     context_camera, target_camera = camera.split(
         [layout.context_latents, layout.target_latents], dim=1
     )

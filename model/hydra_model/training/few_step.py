@@ -32,12 +32,12 @@ from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.layouts import draw_layout, most_frames
+from hydra_model.training.scene_flow import scene_flow_loss
 from hydra_model.training.transformer import (
     TransformerTraining,
     compile_blocks,
     optimizers,
     repeat,
-    scene_flow_loss,
     use_kernels,
 )
 from hydra_model.transformer import Conditioning, Transformer

@@ -24,7 +24,6 @@ from hydra_model.config import ModelConfig
 from hydra_model.detail import DetailConditioning
 from hydra_model.procedural.cores import Core
 from hydra_model.procedural.motion import PLAIN
-from hydra_model.scene_flow import Flow
 from hydra_model.training import flow
 from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
@@ -33,7 +32,8 @@ from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import draw_layout, most_frames
 from hydra_model.training.muon import Muon
 from hydra_model.training.own_starts import OwnStarts, first_draws, own_start
-from hydra_model.training.whereabouts import Forecaster, flow_loss, known_flow, missed
+from hydra_model.training.scene_flow import scene_flow_loss, truer
+from hydra_model.training.whereabouts import Forecaster
 from hydra_model.transformer import Conditioning, Transformer
 from hydra_model.typed_values import check
 
@@ -274,44 +274,6 @@ def batch_loss(
     weighted = flow.weighted_mean(error, weight)
     plain = error.detach().mean()
     return Losses(weighted, plain, forecast, moving)
-
-
-def truer(
-    batch: Batch, known: Tensor, tokens: Flow, positions: Flow | None
-) -> tuple[Flow, Flow | None]:
-    """Return the scene flow with subjects as they will go, in the worlds ``known``, bool [B]."""
-    tokens = known_flow(tokens, batch.context_camera, batch.forecast, known)
-    fine = batch.forecast.positions
-    if positions is not None and batch.detail_camera is not None and fine is not None:
-        rays = batch.detail_camera[:, : batch.context_camera.shape[1]]
-        positions = known_flow(positions, rays, fine, known)
-    return tokens, positions
-
-
-def scene_flow_loss(
-    model: Transformer, features: list[Tensor], batch: Batch, met_weight: float = 0.0
-) -> Tensor:
-    """Return the mean error of the scene flow that is read off ``features``, at all scales.
-
-    To it comes ``met_weight`` times what is missed of subjects that the target meets. 0 for a model
-    that has no scene flow.
-    """
-    own = model.scene_flow
-    if own is None:
-        return batch.target.new_zeros(())
-    tokens, positions = own(features[own.after - 1], batch.context_camera)
-    scales = [(tokens, batch.context_camera, batch.forecast)]
-    fine = batch.forecast.positions
-    if positions is not None and batch.detail_camera is not None and fine is not None:
-        scales.append((positions, batch.detail_camera[:, : batch.context_camera.shape[1]], fine))
-    origins = batch.target_camera[:, :, 0, 3:6].float()
-    losses = []
-    for told, rays, forecast in scales:
-        losses.append(flow_loss(told, rays, forecast))
-        if met_weight > 0:
-            off = missed(own, told, rays, origins, batch.target_times, forecast)
-            losses.append(met_weight * off)
-    return torch.stack(losses).sum() / len(scales)
 
 
 def train_transformer(

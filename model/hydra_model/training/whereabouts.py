@@ -31,7 +31,7 @@ _FINE = 0.02  # of a bearing's sine; smaller errors count by their squares
 _LEVEL = 0.2  # steeper rays are taken as so steep
 _STILL = 0.005  # of the distance; a smaller displacement hardly counts
 _LEAST_SHARE = 1 / 32  # of a token's pixels, for its flow to be the subject's
-_MISSED = 0.1  # radians: what is told to be farther from where it is met is as good as missed
+_MISSED = 0.1  # radians: so large an error counts half of what any can count
 
 
 def forecast_times(config: ModelConfig) -> list[float]:
@@ -193,9 +193,9 @@ def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
     away what it shows is, and that it stays there. ``camera [B, Tc, N, channels]`` are the tokens'
     rays.
     """
-    most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
-    moving = (most >= _LEAST_SHARE * forecast.pixels).float()
-    still = (most == 0).float()
+    subject, shown = _foremost(forecast)
+    moving = shown.float()
+    still = (forecast.shown.amax(1).flatten(-2) == 0).float()
     wanted = bearings(_carried(camera.float(), subject, forecast, forecast.places))
     error = F.smooth_l1_loss(
         bearings(flow.points(camera)), wanted, beta=_FINE, reduction="none"
@@ -214,14 +214,13 @@ def missed(
 ) -> Tensor:
     """Return how far flows are off where the target meets subjects, 0 to 1 on average.
 
-    Of tokens that show a subject, in the target's frames that show it too; beyond ``_MISSED`` an
-    error hardly grows. So where a subject may go two ways, the likelier one is told and not what
-    lies between them, and ways on which nobody will see it do not count. ``origins`` and ``times``
-    as for ``SceneFlow.moves``.
+    Of tokens that show a subject, in the target's frames that show it too; an error of ``_MISSED``
+    counts 1/2, one of three times as much 0.9. So where a subject may go two ways, the likelier one
+    is best told and not what lies between them, and ways on which nobody will see it do not count.
+    ``origins`` and ``times`` as for ``SceneFlow.moves``.
     """
     assert forecast.met is not None
-    most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
-    moving = most >= _LEAST_SHARE * forecast.pixels
+    subject, moving = _foremost(forecast)
     rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
     weight = forecast.met.in_view[rows, subject] & moving[..., None]  # [B, Tc, N, Tt]
     camera = camera.float()
@@ -241,14 +240,20 @@ def known_flow(flow: Flow, camera: Tensor, forecast: Forecast, known: Tensor) ->
 
     How far away they are stays as it is told. ``camera [B, Tc, N, channels]`` are the tokens' rays.
     """
-    most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
-    moving = (most >= _LEAST_SHARE * forecast.pixels) & known[:, None, None]
+    subject, shown = _foremost(forecast)
+    moving = shown & known[:, None, None]
     camera = camera.float()
     there = _carried(camera, subject, forecast, forecast.places) - camera[..., None, 3:6]
     way = there / flow.log_distance[..., None, None].exp() - camera[..., None, :3]
     return flow._replace(
         displacement=torch.where(moving[..., None, None], way, flow.displacement)
     )
+
+
+def _foremost(forecast: Forecast) -> tuple[Tensor, Tensor]:
+    """Return which subject tokens show most of, ``[B, Tc, N]``, and if enough to be its tokens."""
+    most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
+    return subject, most >= _LEAST_SHARE * forecast.pixels
 
 
 def _carried(camera: Tensor, subject: Tensor, forecast: Forecast, later: Tensor) -> Tensor:

@@ -12,12 +12,8 @@ from hydra_model.rays import camera_channels
 from hydra_model.training.data import procedural_batch
 from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import contiguous
-from hydra_model.training.transformer import (
-    Losses,
-    TransformerTraining,
-    batch_loss,
-    scene_flow_loss,
-)
+from hydra_model.training.scene_flow import scene_flow_loss
+from hydra_model.training.transformer import Losses, TransformerTraining, batch_loss
 from hydra_model.transformer import Transformer
 from small_trainings import CONFIG, FINE, FLOWING, SWEEP
 

@@ -152,15 +152,20 @@ def some_forecast(shown: Tensor) -> Forecast:
     return Forecast(shown, stands, places, torch.full((2, *shown.shape[2:]), 0.1), pixels=1024)
 
 
+def some_rays(*shape: int) -> Tensor:
+    camera = torch.randn(*shape, camera_channels("sweep"))
+    camera[..., :3] = torch.nn.functional.normalize(camera[..., :3], dim=-1)
+    camera[..., 1] *= 0.1  # no ray is steep
+    return camera
+
+
 def test_the_true_flow_has_no_loss_and_every_other_has() -> None:
     torch.manual_seed(0)
     shown = torch.zeros(2, 3, 4, 2, 3)
     shown[:, 1, :2] = 40.0
     shown[:, 2, 2] = 9.0  # too few pixels to be a token of the subject, too many to be still
     known = some_forecast(shown)
-    camera = torch.randn(2, 4, 6, camera_channels("sweep"))
-    camera[..., :3] = torch.nn.functional.normalize(camera[..., :3], dim=-1)
-    camera[..., 1] *= 0.1  # no ray is steep
+    camera = some_rays(2, 4, 6)
     flow = Flow(torch.full((2, 4, 6), math.log(10.0)), torch.zeros(2, 4, 6, KNOTS, 3))
     # Of the subject every token shows a part, on the token's ray: as far as the subject, and as
     # far to its side as it goes on being.
@@ -218,13 +223,6 @@ def test_what_tokens_tell_is_that_of_their_positions() -> None:
     assert tokens.positions is positions and tokens.pixels == 6 * positions.pixels
     assert tokens.shown.shape == (2, 3, 4, 1, 2) and (tokens.shown == 6).all()
     torch.testing.assert_close(tokens.near, torch.full((2, 4, 1, 2), 0.1))
-
-
-def some_rays(*shape: int) -> Tensor:
-    camera = torch.randn(*shape, camera_channels("sweep"))
-    camera[..., :3] = torch.nn.functional.normalize(camera[..., :3], dim=-1)
-    camera[..., 1] *= 0.1  # no ray is steep
-    return camera
 
 
 def test_what_is_known_of_subjects_replaces_what_is_told_in_the_worlds_named() -> None:
