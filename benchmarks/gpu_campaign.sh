@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The released model at full size on this machine's GPUs, with made-up weights: every switch of the
 # fast path by itself, the autoencoder, whole chunks with every sampler preset, and two GPUs.
-# About seven minutes on one H200, and those in which FlexAttention and the decoder are compiled. Needs PyTorch, diffusers and Triton; no ROS.
+# Some minutes on one H200, and those in which FlexAttention and the decoder are compiled. Needs PyTorch, diffusers and Triton; no ROS.
 #
 #   bash benchmarks/gpu_campaign.sh [FOLDER [PART ...]]     parts: kernels forward chunk fp8 team
 set -u
