@@ -118,7 +118,9 @@ class SceneFlowConfig:
     It is read off what block ``after`` makes of the context, by a layer of ``hidden`` channels,
     for ``reach`` latent frames of the target. The last ``num_blocks`` blocks and those of a
     detail scale retrieve by it, from keys of what moves by itself times ``emphasis``: above 1
-    it is attended to more, where a model hesitates to show what it knows of motion.
+    it is attended to more, where a model hesitates to show what it knows of motion. So many
+    subjects as there are ``tracks`` are followed one by one (``hydra_model.foresight``; 0: none),
+    and where one is in the picture with a probability above ``seen_from``, it is told to be there.
     """
 
     after: int = 8
@@ -126,6 +128,8 @@ class SceneFlowConfig:
     reach: float = 18.75
     num_blocks: int = 4
     emphasis: float = 1.0
+    tracks: int = 0
+    seen_from: float = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +244,15 @@ class TransformerConfig:
             raise ValueError(f"scene_flow.reach is {own.reach}; accepted: above 0")
         if own.emphasis <= 0:
             raise ValueError(f"scene_flow.emphasis is {own.emphasis}; accepted: above 0")
+        if own.tracks < 0:
+            raise ValueError(f"scene_flow.tracks is {own.tracks}; accepted: 0 or more")
+        if not 0 <= own.seen_from <= 1:
+            raise ValueError(f"scene_flow.seen_from is {own.seen_from}; accepted: 0 to 1")
+        if own.tracks and self.detail is None:
+            raise ValueError(
+                f"scene_flow.tracks is {own.tracks}; subjects are followed at latent positions: "
+                "that needs a detail scale"
+            )
 
     @property
     def head_dim(self) -> int:

@@ -28,7 +28,9 @@ def fingerprint(config: ModelConfig, modules: Iterable[nn.Module]) -> str:
         if form["transformer"][part] is None:
             del form["transformer"][part]
     if (flow := form["transformer"].get("scene_flow")) is not None:
-        del flow["emphasis"]
+        del flow["emphasis"], flow["seen_from"]
+        if not flow["tracks"]:  # as above
+            del flow["tracks"]
     digest = hashlib.sha256(json.dumps(form, sort_keys=True).encode())
     for module in modules:
         samples = []

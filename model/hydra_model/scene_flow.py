@@ -21,11 +21,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hydra_model.config import TransformerConfig
+from hydra_model.foresight import KNOTS as KNOTS
+from hydra_model.foresight import Carried, Foresight
 from hydra_model.rays import camera_channels
 from hydra_model.rope import RayRates, Rotation, looks_of
 
 _MOVES = 0.1  # of its distance, from the first knot to the last: what goes farther moves by itself
-KNOTS = 5  # moments of the target for which a displacement is told; between them it is linear
 _TYPICAL = 2.7  # logarithm of metres, at which distances begin
 # Logarithms of metres: far from all that training showed, what is told could overflow.
 _NEAREST, _FARTHEST = -3.0, 7.0
@@ -70,6 +71,7 @@ class SceneFlow(nn.Module):
         self.parts = 1 if config.detail is None else 1 + self.patch[0] * self.patch[1]
         self.enter = nn.Linear(config.dim + camera_channels(config.camera), own.hidden)
         self.leave = nn.Linear(own.hidden, self.parts * (1 + 3 * KNOTS))
+        self.foresight = Foresight(config) if own.tracks else None
 
     def forward(self, features: Tensor, camera: Tensor) -> tuple[Flow, Flow | None]:
         """Return the flow of tokens, and of latent positions where there is a detail scale.
@@ -90,27 +92,37 @@ class SceneFlow(nn.Module):
         )  # fmt: skip
         return tokens, _flow(spread)
 
-    def moves(self, flow: Flow, camera: Tensor, origins: Tensor, times: Tensor) -> Tensor:
+    def moves(
+        self, flow: Flow, camera: Tensor, origins: Tensor, times: Tensor,
+        carried: Carried | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return how far contents have moved across the sky, ``[B, Tt, Tc, N, 2]`` in radians.
 
         That is the elevation and azimuth at which each content is seen from ``origins
         [B, Tt, 3]`` at ``times [Tt]`` (latent frames since the first target frame), less those of
-        its token's own ray in ``camera [B, Tc, N, channels]``, float32.
+        its token's own ray in ``camera [B, Tc, N, channels]``, float32. Subjects that are
+        ``carried`` are where foresight has them.
         """
         position = (times.float() * ((KNOTS - 1) / self.reach)).clamp(min=0)
         before = position.long().clamp(max=KNOTS - 2)
         share = (position - before)[:, None, None, None, None]
         points = flow.points(camera).permute(3, 0, 1, 2, 4)  # [K, B, Tc, N, 3]
         at = torch.lerp(points[before], points[before + 1], share)
-        now = looks_of(at.transpose(0, 1) - origins[:, :, None, None])
+        at = at.transpose(0, 1)
+        if carried is not None:
+            at = torch.where(carried.told[:, None, ..., None], carried.points, at)
+        now = looks_of(at - origins[:, :, None, None])
         then = looks_of(camera[..., :3])
         return torch.stack([a - b[:, None] for a, b in zip(now, then, strict=True)], dim=-1)
 
-    def emphasise(self, key: Tensor, flow: Flow) -> Tensor:
+    def emphasise(self, key: Tensor, flow: Flow, carried: Carried | None = None) -> Tensor:
         """Return memory's keys ``[B, Tc, N, C]``, those of what moves times the emphasis."""
         if self.emphasis == 1.0:
             return key
-        return key * torch.where(flow.moving, self.emphasis, 1.0)[..., None].to(key.dtype)
+        moving = flow.moving
+        if carried is not None:
+            moving = torch.where(carried.told, carried.moving, moving)
+        return key * torch.where(moving, self.emphasis, 1.0)[..., None].to(key.dtype)
 
 
 def _flow(told: Tensor) -> Flow:

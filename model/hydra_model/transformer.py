@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from hydra_model.blocks import Block, Head, Memory
 from hydra_model.config import TransformerConfig
 from hydra_model.detail import Detail, DetailConditioning
+from hydra_model.foresight import Carried
 from hydra_model.rope import Rotation, ray_rotation, rotation, value_rotation
 from hydra_model.scene_flow import Flow, SceneFlow, Turns, memory_turns
 
@@ -100,6 +101,7 @@ class Transformer(nn.Module):
         detail_camera: Tensor | None = None,
         features: list[Tensor] | None = None,
         corrected: Callable[[Flow, Flow | None], tuple[Flow, Flow | None]] | None = None,
+        followed: Tensor | None = None,
     ) -> Conditioning:
         """Do once what every sampling step of a chunk shares.
 
@@ -112,7 +114,8 @@ class Transformer(nn.Module):
         is a detail scale (``hydra_model.rays.token_cameras`` makes both). ``features``, when
         given, receives what each block makes of the context, ``[B, Tc, h, w, C]`` (the "context"
         form alone has it). ``corrected``, when given, returns what is known better of the scene
-        flow of tokens and positions than is told.
+        flow of tokens and positions than is told. Where there is foresight, it carries what it says
+        of subjects, in all samples or in those ``followed``, bool [B].
         """
         config = self.config
         if (text is None) != (config.text_dim == 0):
@@ -162,15 +165,24 @@ class Transformer(nn.Module):
             if corrected is not None:
                 tokens, positions = corrected(tokens, positions)
             origins = target_camera[:, :, 0, 3:6].float()
-            moves = own.moves(tokens, context_camera.float(), origins, target_times)
+            coarse = fine = None
+            if own.foresight is not None and detail_camera is not None and positions is not None:
+                rays = detail_camera[:, : context_camera.shape[1]].float()
+                coarse, fine = own.foresight.carry(
+                    context_latents, context_camera, rays, target_camera, context_times,
+                    target_times, positions.points(rays)[..., ::2], followed,
+                )  # fmt: skip
+            moves = own.moves(tokens, context_camera.float(), origins, target_times, coarse)
             first = own.first_block
-            memories[first:] = [emphasised(own, memory, tokens) for memory in memories[first:]]
+            memories[first:] = [
+                emphasised(own, memory, tokens, coarse) for memory in memories[first:]
+            ]
             if detail is not None and detail_camera is not None and positions is not None:
                 rays = detail_camera[:, : context_camera.shape[1]].float()
                 detail = replace(
                     detail,
-                    moves=own.moves(positions, rays, origins, target_times),
-                    memories=tuple(emphasised(own, m, positions) for m in detail.memories),
+                    moves=own.moves(positions, rays, origins, target_times, fine),
+                    memories=tuple(emphasised(own, m, positions, fine) for m in detail.memories),
                 )
         return replace(
             conditioning, memories=tuple(memories), target_by=target_by, detail=detail, moves=moves
@@ -325,6 +337,8 @@ class Transformer(nn.Module):
         return replace(by, value=value_rotation(times, looks, config.head_dim))
 
 
-def emphasised(own: SceneFlow, memory: Memory, flow: Flow) -> Memory:
+def emphasised(
+    own: SceneFlow, memory: Memory, flow: Flow, carried: Carried | None = None
+) -> Memory:
     """Return a block's memory in which what moves by itself stands out as ``own`` wants it."""
-    return replace(memory, key=own.emphasise(memory.key, flow))
+    return replace(memory, key=own.emphasise(memory.key, flow, carried))

@@ -146,6 +146,12 @@ ENDING = (
         (("256", "1"),),
     ),
     Run("hydra-ros train transformer --config mine.yaml --processes 2", "", (("2", "1"),)),
+    Run(
+        "hydra-ros train foresight --preset default --set start_from=runs/default/model "
+        "--output runs/foresight",
+        ' --set device=cpu --set compiled=false --set foresight_length={"steps":2}'
+        " --set foresight.worlds=1 --set foresight.drawn=8 --set foresight.tracks=2",
+    ),
 )
 
 # Simulators, each with the commands that run while it does, in this order.

@@ -25,7 +25,7 @@ from system.simulator import Client, wait_until
 
 import small_models
 from docs import plan
-from hydra_model.config import VideoConfig
+from hydra_model.config import SceneFlowConfig, VideoConfig
 from hydra_ros.environment import share_folder
 
 WORDS = documented()
@@ -72,6 +72,11 @@ def sandbox(tmp_path_factory):
 TRAINED = dataclasses.replace(
     small_models.CONFIG,
     video=dataclasses.replace(small_models.CONFIG.video, height=32, width=48),
+    transformer=dataclasses.replace(
+        small_models.CONFIG.transformer,
+        memory_stride=(1, 1, 1),
+        scene_flow=SceneFlowConfig(after=1, hidden=16, num_blocks=1),
+    ),
     context_latents=8,
     chunk_latents=8,
 )

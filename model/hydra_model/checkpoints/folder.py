@@ -120,7 +120,17 @@ def load_transformer(
     """Return a model folder's transformer; see ``load_upstream_transformer`` for ``dtype``."""
     config = config or load_config(folder)
     model = on_meta(lambda: Transformer(config.transformer))
-    return _load(model, Path(folder) / TRANSFORMER, dtype, device)
+    return _load(model, Path(folder) / TRANSFORMER, _precision(dtype), device)
+
+
+_METRES = "scene_flow.foresight.foresee."
+
+
+def _precision(dtype: Precision) -> Precision:
+    """Keep what reckons with metres in float32."""
+    if dtype is None or callable(dtype):
+        return dtype
+    return lambda name: torch.float32 if name.startswith(_METRES) else dtype
 
 
 def load_autoencoder(

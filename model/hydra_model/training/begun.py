@@ -13,6 +13,7 @@ from hydra_model.config import ModelConfig
 _STATES = {
     "model": ("autoencoder.run", "transformer.run", "checkpoint-*", "model/config.json"),
     "few-step": ("few_step.run",),
+    "with-foresight": ("foresight.run",),
 }
 # What weights do not depend on, or what training itself measures.
 _FREE = ("name", "sampler.", "autoencoder.latents_")
@@ -28,9 +29,9 @@ def check_begun(
 ) -> None:
     """Raise ``ValueError`` where a run goes on in ``folder`` with another model than before.
 
-    ``part`` is "model" or "few-step", ``free`` are beginnings of fields that may differ. A run
-    that begins writes down its ``config`` if it is to ``keep`` it; runs from before that was
-    done are held to the model folder that they have made.
+    ``part`` is "model", "few-step" or "with-foresight", ``free`` are beginnings of fields that may
+    differ. A run that begins writes down its ``config`` if it is to ``keep`` it; runs from before
+    that was done are held to the model folder that they have made.
     """
     own = folder / f"{part}.begun.json"
     if any(True for pattern in _STATES[part] for _ in folder.glob(pattern)):

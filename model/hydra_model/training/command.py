@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HELP = "train the autoencoder or the transformer, as a config file says"
+HELP = "train the autoencoder, the transformer or its foresight, as a config file says"
 
 CONFIGS = Path(__file__).parent / "configs"
 # What a synthetic run changes: no files are needed and none is left, every step is printed, and
@@ -22,7 +22,9 @@ SYNTHETIC_TRAINING = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stage", choices=("autoencoder", "transformer"), help="what to train")
+    parser.add_argument(
+        "stage", choices=("autoencoder", "transformer", "foresight"), help="what to train"
+    )  # fmt: skip
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", type=Path, help="YAML file")
     source.add_argument("--preset", help=f"a config that comes along: {', '.join(presets())}")
@@ -62,13 +64,15 @@ def run(options: argparse.Namespace) -> int:
     from hydra_model.training.distributed import join
     from hydra_model.training.finetune_run import FinetuneRun, run_finetune
     from hydra_model.training.journal import Journal
-    from hydra_model.training.procedural_run import run_procedural
+    from hydra_model.training.procedural_run import run_foresight, run_procedural
 
     process = join(settings.device)
     journal = Journal(Path(settings.output), leads=process.leads)
     try:
         if isinstance(settings, FinetuneRun):
             run_finetune(settings, process, journal)
+        elif options.stage == "foresight":
+            run_foresight(settings, process, journal)
         else:
             run_procedural(
                 settings, process, journal, only_autoencoder=options.stage == "autoencoder"
@@ -120,11 +124,13 @@ def read_settings(options: argparse.Namespace) -> Any:
     settings: Any = build(kind, values, str(path))
     if kind is ProceduralRun:
         try:
-            settings.check_lengths(only_autoencoder=options.stage == "autoencoder")
+            settings.check_lengths(only="" if options.stage == "transformer" else options.stage)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    elif options.stage == "autoencoder":
-        raise ValueError(f"{path} fine-tunes a transformer; train autoencoder has no such recipe")
+    elif options.stage != "transformer":
+        raise ValueError(
+            f"{path} fine-tunes a transformer; train {options.stage} has no such recipe"
+        )
     return settings
 
 

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.checkpoints import load_autoencoder, load_config, load_transformer
-from hydra_model.checkpoints.assign import check_tensors, on_meta
+from hydra_model.checkpoints.assign import assign, check_tensors, on_meta
 from hydra_model.checkpoints.files import read_tensors
+from hydra_model.checkpoints.folder import TRANSFORMER
 from hydra_model.config import ModelConfig, WorldStyle
 from hydra_model.procedural import choose_core
 from hydra_model.procedural.cores import Core
@@ -31,6 +32,7 @@ from hydra_model.training.autoencoder import (
 from hydra_model.training.begun import check_begun
 from hydra_model.training.distributed import Process
 from hydra_model.training.few_step import FewStepTraining, train_few_step
+from hydra_model.training.foresight import ForesightTraining, train_foresight
 from hydra_model.training.initialisation import widened
 from hydra_model.training.journal import Journal
 from hydra_model.training.samples import show_world
@@ -38,6 +40,8 @@ from hydra_model.training.state import to_half
 from hydra_model.training.transformer import TransformerTraining, train_transformer
 from hydra_model.transformer import Transformer
 from hydra_model.typed_values import check
+
+FORESIGHT = "scene_flow.foresight."  # its tensors in a transformer's file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,8 @@ class ProceduralRun:
     transformer's. ``teacher`` is a model folder to distil: nothing else is trained
     then. ``leg_seconds`` and ``leg_steps`` end a leg of the transformer's training before the
     plan does; the next leg goes on. ``compiled`` False starts quickly and runs slowly. ``samples``
-    shows a held-out world at every save.
+    shows a held-out world at every save. ``foresight`` is trained by itself, for the trained
+    model ``start_from``.
     """
 
     recipe: Literal["procedural"] = "procedural"
@@ -86,6 +91,7 @@ class ProceduralRun:
     autoencoder_length: Length = Length(seconds=170)
     transformer_length: Length = Length(seconds=900)
     few_step_length: Length = Length()
+    foresight_length: Length = Length()
     leg_seconds: float | None = None
     leg_steps: int | None = None
     compiled: bool = True
@@ -94,6 +100,7 @@ class ProceduralRun:
     autoencoder: AutoencoderTraining = field(default_factory=AutoencoderTraining)
     transformer: TransformerTraining = field(default_factory=TransformerTraining)
     few_step: FewStepTraining = field(default_factory=FewStepTraining)
+    foresight: ForesightTraining = field(default_factory=ForesightTraining)
 
     def __post_init__(self) -> None:
         check(self, "above 0", "leg_seconds")
@@ -117,12 +124,18 @@ class ProceduralRun:
             config = ModelConfig.from_name(self.model)
         return dataclasses.replace(config, world_style=self.world_style or config.world_style)
 
-    def check_lengths(self, *, only_autoencoder: bool = False) -> None:
-        """Raise ``ValueError`` where a part that cannot be left out has no length."""
+    def check_lengths(self, *, only: str = "") -> None:
+        """Raise ``ValueError`` where a part that cannot be left out has no length.
+
+        ``only`` "autoencoder" or "foresight" says that nothing else is trained.
+        """
+        if only == "foresight" and self.start_from is None:
+            raise ValueError("start_from is empty; foresight is trained for a trained model")
         needed = ["few_step_length"]
         if self.teacher is None:
             needed = [] if self.borrowed_autoencoder else ["autoencoder_length"]
-            needed += [] if only_autoencoder else ["transformer_length"]
+            needed += [] if only == "autoencoder" else ["transformer_length"]
+        needed = ["foresight_length"] if only == "foresight" else needed
         for name in needed:
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; accepted: seconds above 0, or steps")
@@ -132,7 +145,7 @@ def run_procedural(
     settings: ProceduralRun, process: Process, journal: Journal, *, only_autoencoder: bool = False
 ) -> None:
     """Do what is left of a run; its folder holds the state of every part."""
-    settings.check_lengths(only_autoencoder=only_autoencoder)
+    settings.check_lengths(only="autoencoder" if only_autoencoder else "")
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     torch._dynamo.config.cache_size_limit = 64
@@ -175,6 +188,64 @@ def run_procedural(
     if complete and settings.few_step_length:
         _wait(process)  # for the weights that the leading process wrote
         _few_steps(settings, model_folder, process, journal, core)
+
+
+def run_foresight(settings: ProceduralRun, process: Process, journal: Journal) -> None:
+    """Train foresight for the model ``start_from``, and write the model with it into the folder."""
+    settings.check_lengths(only="foresight")
+    assert settings.start_from is not None
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    folder, source = Path(settings.output), Path(settings.start_from)
+    without, config = _with_tracks(load_config(source), settings)
+    check_begun(folder, config, part="with-foresight", keep=process.leads)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = read_tensors(source / TRANSFORMER)
+    begin = {n.removeprefix(FORESIGHT): v for n, v in weights.items() if n.startswith(FORESIGHT)}
+    weights = {n: v for n, v in weights.items() if not n.startswith(FORESIGHT)}
+    transformer = on_meta(lambda: Transformer(without.transformer))
+    dtype = torch.bfloat16 if process.device.type == "cuda" else torch.float32
+    names = {name: name for name in transformer.state_dict()}
+    assign(transformer, weights, names, source, dtype=dtype, device=process.device)
+    autoencoder = load_autoencoder(source, config)
+    autoencoder.prepare(process.device, torch.bfloat16)
+    length = settings.foresight_length
+    trained, steps = train_foresight(
+        config, settings.foresight, autoencoder, transformer.requires_grad_(False).eval(), process,
+        folder=folder, seconds=settings.leg_seconds or length.clock, total_seconds=length.clock,
+        total_steps=length.steps, leg_steps=settings.leg_steps,
+        core=choose_core(process.device, config.world_style, compiled=settings.compiled),
+        compiled=settings.compiled, begin={n: v.float() for n, v in begin.items()} or None,
+        log=journal.say, record=journal.record,
+    )  # fmt: skip
+    if process.leads:
+        target = folder / "with-foresight"
+        target.mkdir(exist_ok=True)
+        (target / "config.json").write_text(config.to_json())
+        shutil.copy(source / "autoencoder.safetensors", target)
+        added = {FORESIGHT + name: value for name, value in to_half(trained).items()}
+        save_file({n: v.contiguous() for n, v in weights.items()} | added, target / TRANSFORMER)
+        journal.say(f"saved the model with the foresight of step {steps} in {target}")
+
+
+def _with_tracks(
+    config: ModelConfig, settings: ProceduralRun
+) -> tuple[ModelConfig, ModelConfig]:
+    """Return a model's configuration without foresight, and with it."""
+    flow = config.transformer.scene_flow
+    if flow is None or config.transformer.detail is None:
+        raise ValueError(
+            f"{settings.start_from}: model {config.name!r} has no scene flow or no detail scale; "
+            "foresight needs both"
+        )
+
+    def tracks(count: int) -> ModelConfig:
+        own = dataclasses.replace(flow, tracks=count)
+        return dataclasses.replace(
+            config, transformer=dataclasses.replace(config.transformer, scene_flow=own)
+        )
+
+    return tracks(0), tracks(flow.tracks or settings.foresight.subjects)
 
 
 def _autoencoder(

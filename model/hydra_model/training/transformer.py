@@ -236,6 +236,7 @@ def batch_loss(
             context_times=batch.context_times, target_times=batch.target_times,
             detail_camera=batch.detail_camera, features=features,
             corrected=None if known is None else partial(truer, batch, known),
+            followed=None if known is None else ~known,
         )  # fmt: skip
 
     subject = batch.subject.repeat_interleave(draws, 0)

@@ -60,7 +60,7 @@ def test_a_part_that_is_not_trained_needs_no_length(tmp_path: Path) -> None:
         few_step_length=Length(),
     ).check_lengths()  # fmt: skip
     alone = dataclasses.replace(settings, transformer_length=Length())
-    alone.check_lengths(only_autoencoder=True)
+    alone.check_lengths(only="autoencoder")
 
 
 def test_a_run_says_on_which_worlds_it_was(tmp_path: Path) -> None:

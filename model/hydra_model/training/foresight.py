@@ -1,0 +1,706 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train foresight: to see who is where in single latent frames, and to foresee where they walk.
+
+The first network learns from rendered worlds. The second needs far more subjects than can be
+rendered: half of the tracks that it learns from are those that the first one finds (the last ones
+are kept and shown again), half are drawn without pictures. These are true positions that err as the
+first network is found to err, in frames where some point of the subject is in sight.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hydra_model.autoencoder import Autoencoder
+from hydra_model.config import ModelConfig
+from hydra_model.foresight import (
+    KNOTS,
+    Cameras,
+    Foresight,
+    Mixture,
+    Spots,
+    Spotter,
+    Told,
+    Tracks,
+    tell,
+)
+from hydra_model.procedural import Worlds, sample_worlds
+from hydra_model.procedural.cores import Core
+from hydra_model.procedural.motion import PLAIN
+from hydra_model.procedural.renderer import pack_geometry
+from hydra_model.procedural.tensors import TensorBatch
+from hydra_model.procedural.visibility import Rays, take_block
+from hydra_model.training import state as run_state
+from hydra_model.training.data import Batch, WorldStream, on_device, procedural_batch
+from hydra_model.training.distributed import Process, agree, average_gradients
+from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout, draw_layout, most_frames
+from hydra_model.training.whereabouts import Forecast, foremost, places
+from hydra_model.transformer import Transformer
+from hydra_model.typed_values import check
+
+FIRST_DRAWN = 500_000_000  # seed of tracks without pictures; no run renders as many worlds
+_PAIRS = 96  # positions of a world whose looks are compared
+_ONE_SUBJECT = 0.6  # share of a track's positions that have to show the same one
+_AT_ONCE = 512  # worlds whose subjects' sight is found out together
+_LEVELS, _SIDES = (0.1, 0.37, 0.63, 0.9), (-0.8, -0.3, 0.3, 0.8)  # of a subject's height and width
+_FAR = 100.0  # metres
+_PIXELS = 256  # of a latent position, over its video frames
+_LEAST_SHARE = 1 / 32  # of them, for a position to show a subject
+_HIT = 0.12  # radians
+_BACK = 4  # latent frames after a subject came back that count as its return
+_ERROR_DECAY = 0.98
+UNSEEN, BACK, NEVER_LEFT, SEEN = range(4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForesightTraining:
+    """How foresight is trained.
+
+    So many ``subjects`` are followed. ``worlds`` are rendered per process and step, for the network
+    that sees subjects (``see_rate`` is AdamW's). For each of its steps the one that foresees
+    (``foresee_rate``) makes ``updates``, each of ``tracks``: half of the last ``kept`` that were
+    found in pictures, half of ``drawn`` ones. It begins after ``see_first`` steps.
+    ``unseen_weight`` is the weight of target frames that do not show the subject, where one that
+    comes back weighs 1. ``context_noise`` is the largest deviation of noise on latents.
+    """
+
+    subjects: int = 3
+    worlds: int = 64
+    tracks: int = 2048
+    updates: int = 2
+    kept: int = 8192
+    drawn: int = 400_000
+    see_first: int = 100
+    see_rate: float = 1.5e-3
+    foresee_rate: float = 1e-3
+    weight_decay: float = 0.02
+    unseen_weight: float = 0.1
+    plain_share: float = 0.2
+    context_noise: float = 0.2
+    falling_share: float = 0.5
+    average_decay: float = 0.998
+    seed: int = 0
+    first_step: int = 0
+
+    def __post_init__(self) -> None:
+        check(self, "1 or more", "subjects", "worlds", "tracks", "updates", "kept", "drawn")
+        check(
+            self, "0 or more",
+            "see_first", "see_rate", "foresee_rate", "weight_decay", "unseen_weight",
+            "context_noise", "first_step",
+        )  # fmt: skip
+        check(self, "0 to 1", "plain_share", "falling_share")
+        check(self, "0 or more and below 1", "average_decay")
+
+
+@dataclass(frozen=True)
+class Walks(TensorBatch):
+    """Tracks [N] and what is true of them; metres on the ground, as in ``hydra_model.foresight``.
+
+    ``place`` and ``error [N, Tc, 2]`` where ``seen``, bool ``[N, Tc]``, and where the subject truly
+    stood; ``then [N, Tt, 2]`` where it will, and ``kind [N, Tt]``, what the target's frame sees of
+    it: ``UNSEEN``, ``BACK`` (after a second out of sight), ``NEVER_LEFT`` or ``SEEN``. Cameras and
+    times are of the context and of the target. ``led [N, Tc, K, 2]`` is where a scene flow leads
+    what is seen, in those rows that ``leads``, bool [N], says.
+    """
+
+    place: Tensor
+    error: Tensor
+    seen: Tensor
+    stood: Tensor
+    times: Tensor
+    camera: Tensor
+    facing: Tensor
+    then: Tensor
+    kind: Tensor
+    then_times: Tensor
+    then_camera: Tensor
+    then_facing: Tensor
+    led: Tensor
+    leads: Tensor
+
+    @property
+    def cameras(self) -> Cameras:
+        return Cameras(self.camera, self.facing)
+
+    @property
+    def then_cameras(self) -> Cameras:
+        return Cameras(self.then_camera, self.then_facing)
+
+
+def join_walks(parts: list[Walks]) -> Walks:
+    """Put tracks of the same lengths together."""
+    return Walks(
+        *(torch.cat(column) for column in zip(*(vars(p).values() for p in parts), strict=True))
+    )
+
+
+class Seeing(NamedTuple):
+    """The loss of spots, and what it is of: shares found and rightly found, median errors."""
+
+    loss: Tensor
+    found: Tensor
+    right: Tensor
+    bearing: Tensor
+    distance: Tensor
+
+
+def seeing(spotter: Spotter, spots: Spots, seen: Seen) -> Seeing:
+    """Hold spots against the truth."""
+    truth, camera = seen.truth, seen.rays
+    subject, shown = foremost(truth)
+    present = shown.float()
+    # A few pixels of a subject may be told either way.
+    clear = (shown | (seen.shown.amax(1) == 0)).float()
+    which = F.binary_cross_entropy_with_logits(spots.subject, present, reduction="none")
+    off = _off(spots.place, _stands(truth, subject), camera[..., 3:6:2].float()).abs()
+    where = (off / spots.error.exp() + spots.error).sum(-1)  # a Laplace distribution's likelihood
+    where = (where * present).sum() / present.sum().clamp(min=1)
+    chosen = torch.multinomial(present.flatten(1) + 1e-6, _PAIRS, replacement=True)
+    use = present.flatten(1).gather(1, chosen)
+    own = subject.flatten(1).gather(1, chosen)
+    look = spots.look.flatten(1, 2)
+    look = look.gather(1, chosen[..., None].expand(-1, -1, look.shape[-1]))
+    alike = torch.einsum("bnl,bml->bnm", look, look) * spotter.same[0] + spotter.same[1]
+    both = use[:, :, None] * use[:, None]
+    same = (own[:, :, None] == own[:, None]).float()
+    pairs = F.binary_cross_entropy_with_logits(alike, same, reduction="none")
+    joined = _mean(pairs, both * same) + _mean(pairs, both * (1 - same))
+    with torch.no_grad():
+        told = (spots.subject > 0).float()
+        found = (told * present).sum() / present.sum().clamp(min=1)
+        right = (told * present).sum() / (told * clear).sum().clamp(min=1)
+        some = off[shown] if shown.any() else off.new_zeros(1, 2)
+        bearing, distance = some.median(0).values
+    return Seeing(10 * (which * clear).mean() + where + joined, found, right, bearing, distance)
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _off(place: Tensor, truth: Tensor, origin: Tensor) -> Tensor:
+    """Return by how much bearings and logarithms of distances err, seen from ``origin``."""
+    told, there = place - origin, truth - origin
+    bearing = torch.atan2(told[..., 0], told[..., 1]) - torch.atan2(there[..., 0], there[..., 1])
+    length, true_length = (
+        torch.linalg.vector_norm(way, dim=-1).clamp(min=0.5) for way in (told, there)
+    )
+    bearing = torch.remainder(bearing + math.pi, 2 * math.pi) - math.pi
+    return torch.stack((bearing, (length / true_length).log()), -1)
+
+
+def _stands(truth: Forecast, subject: Tensor) -> Tensor:
+    """Return where the subject of each position ``[B, Tc, P]`` stands, on the ground."""
+    rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
+    frames = torch.arange(subject.shape[1], device=subject.device).view(1, -1, 1)
+    return truth.stands[rows, subject, frames][..., ::2]
+
+
+@dataclass(frozen=True)
+class Seen(TensorBatch):
+    """Rendered worlds [B], encoded, with their truth.
+
+    ``latents [B, C, Tc, H, W]`` and ``rays [B, Tc, P, channels]`` of the context, ``shown
+    [B, S, Tc, P]`` the pixels of subjects in positions, ``stands`` and ``then`` their places, and
+    ``kind`` as of ``Walks``. Of the target there are its cameras. ``led [B, Tc, P, K, 2]`` is where
+    a scene flow leads, on the ground.
+    """
+
+    latents: Tensor
+    rays: Tensor
+    shown: Tensor
+    stands: Tensor
+    then: Tensor
+    kind: Tensor
+    times: Tensor
+    then_times: Tensor
+    then_camera: Tensor
+    then_facing: Tensor
+    led: Tensor
+
+    @property
+    def truth(self) -> Forecast:
+        return Forecast(self.shown[..., None, :], self.stands, self.then, self.stands, _PIXELS)
+
+
+@torch.no_grad()
+def see(batch: Batch, transformer: Transformer) -> Seen:
+    """Take of a batch what foresight learns from, with the scene flow of a transformer."""
+    truth, met, flow = batch.forecast.positions, batch.forecast.met, transformer.scene_flow
+    assert truth is not None and met is not None and flow is not None
+    assert batch.detail_camera is not None
+    shown = truth.shown.flatten(-2)
+    features: list[Tensor] = []
+    transformer.prepare(
+        batch.context.to(transformer.head.linear.weight.dtype), batch.context_camera,
+        batch.target_camera, context_times=batch.context_times, target_times=batch.target_times,
+        detail_camera=batch.detail_camera, features=features,
+    )  # fmt: skip
+    rays = batch.detail_camera[:, : shown.shape[2]].float()
+    _, positions = flow(features[flow.after - 1], batch.context_camera)
+    seen = shown.amax(-1) >= truth.pixels * _LEAST_SHARE
+    times, later = batch.context_times.float(), batch.target_times.float()
+    ahead = Cameras.of(batch.target_camera.float())
+    count = len(shown)
+    return Seen(
+        batch.context.float(), rays, shown, truth.stands, met.places[..., ::2],
+        kinds(seen, met.in_view, times, later), times.expand(count, -1), later.expand(count, -1),
+        ahead.place, ahead.facing, positions.points(rays)[..., ::2],
+    )  # fmt: skip
+
+
+def found_walks(seen: Seen, tracks: Tracks) -> Walks:
+    """Return those tracks that are of one subject, with what is true of it."""
+    subject, shown = foremost(seen.truth)
+    most = tracks.seen.shape[1]
+    numbers = torch.arange(most, device=subject.device).view(1, -1, 1, 1)
+    own = tracks.part[:, None] == numbers  # [B, S, Tc, P]
+    votes = torch.stack(
+        [
+            (own & ((subject == number) & shown)[:, None]).flatten(2).sum(-1)
+            for number in range(seen.shown.shape[1])
+        ],
+        -1,
+    )
+    best, who = votes.max(-1)
+    good = (best > 0) & (best >= _ONE_SUBJECT * own.flatten(2).sum(-1))
+    rows = torch.arange(len(who), device=who.device)[:, None]
+    cameras = Cameras.of(seen.rays.float())
+
+    def each(x: Tensor) -> Tensor:
+        return x[:, None].expand(-1, most, *[-1] * (x.ndim - 1))
+
+    columns = (
+        tracks.place, tracks.error, tracks.seen, seen.stands[rows, who][..., ::2],
+        each(seen.times), each(cameras.place), each(cameras.facing), seen.then[rows, who],
+        seen.kind[rows, who], each(seen.then_times), each(seen.then_camera),
+        each(seen.then_facing), tracks.lead(seen.led), good,
+    )  # fmt: skip
+    return Walks(*(column[good] for column in columns))
+
+
+def kinds(seen: Tensor, later: Tensor, times: Tensor, later_times: Tensor) -> Tensor:
+    """Return what the target's frames see of subjects, int64 ``[..., Tt]`` (see ``Walks``).
+
+    ``seen``, bool ``[..., Tc]``, says it of the context's frames at ``times [Tc]``, ``later`` of
+    the target's.
+    """
+    second = 15 / TEMPORAL_STRIDE
+    moments = torch.cat((times, later_times))
+    last = torch.where(torch.cat((seen, later), -1), moments, -math.inf).cummax(-1).values
+    before = last[..., seen.shape[-1] - 1 : -1]  # the last sighting before each target frame
+    entry = later & before.isfinite() & (later_times - before > second)
+    back = F.max_pool1d(F.pad(entry.float().flatten(0, -2), (_BACK - 1, 0)), _BACK, 1) > 0
+    stayed = seen[..., -1:] & later.all(-1, keepdim=True)
+    kind = torch.where(stayed, NEVER_LEFT, torch.where(back.view_as(later), BACK, SEEN))
+    return torch.where(later, kind, UNSEEN)
+
+
+class Errors:
+    """How a spotter errs: of what it tells of its errors mean and deviations, and what they are.
+
+    ``told`` is the mean of the logarithms that it tells, ``between`` and ``within`` their
+    deviations from track to track and in one; ``ratio`` is the true error in shares of the told (by
+    its median, for a few are of other subjects), ``shared`` how much of it neighbouring frames of a
+    track share. Each ``[2]``.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.values = torch.zeros(5, 2, device=device)
+        self.weight = 0.0
+
+    @torch.no_grad()
+    def update(self, walks: Walks) -> None:
+        seen = walks.seen
+        if not seen.any():
+            return
+        off = _off(walks.place, walks.stood, walks.camera).clamp(-1, 1)
+        share = (off / walks.error.exp()).clamp(-20, 20)
+        told = walks.error[seen]
+        count = seen.sum(1, keepdim=True).clamp(min=1)
+        mean = (walks.error * seen[..., None]).sum(1) / count
+        between = mean.var(0, correction=0)
+        within = (told.var(0, correction=0) - between).clamp(min=0.01)
+        both, mild = seen[:, 1:] & seen[:, :-1], share.clamp(-4, 4)
+        together = (mild[:, 1:] * mild[:, :-1] * both[..., None]).sum((0, 1)) / both.sum().clamp(
+            min=1
+        )
+        shared = (together / mild[seen].square().mean(0).clamp(min=1e-6)).clamp(0, 0.95)
+        found = (
+            told.mean(0),
+            between.sqrt(),
+            within.sqrt(),
+            share[seen].abs().median(0).values / math.log(2),
+            shared,
+        )
+        self.values = self.values.lerp(torch.stack(found), 1 - _ERROR_DECAY)
+        self.weight = self.weight * _ERROR_DECAY + 1 - _ERROR_DECAY
+
+    def disturb(self, walks: Walks, generator: torch.Generator) -> Walks:
+        """Return drawn tracks as a spotter would tell them."""
+        told, between, within, ratio, shared = self.values / self.weight
+
+        def laplace(*shape: int) -> Tensor:
+            """Numbers whose sizes have a mean of 1."""
+            even = 1.9999 * torch.rand(*shape, generator=generator, device=told.device) - 0.99995
+            return -even.sign() * torch.log1p(-even.abs())
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, device=told.device)
+
+        count, frames = walks.seen.shape
+        error = told + between * normal(count, 1, 2) + within * normal(count, frames, 2)
+        share = shared.sqrt() * laplace(count, 1, 2) + (1 - shared).sqrt() * laplace(
+            count, frames, 2
+        )
+        off = (ratio * error.exp() * share).clamp(-1, 1)
+        way = walks.stood - walks.camera
+        bearing = torch.atan2(way[..., 0], way[..., 1]) + off[..., 0]
+        length = torch.linalg.vector_norm(way, dim=-1) * off[..., 1].exp()
+        place = walks.camera + length[..., None] * torch.stack((bearing.sin(), bearing.cos()), -1)
+        seen = walks.seen[..., None]
+        return Walks(**vars(walks) | {"place": place * seen, "error": error * seen})
+
+
+def draw_many(config: ModelConfig, training: ForesightTraining, process: Process) -> Walks:
+    """Draw the tracks without pictures of a process, on its device."""
+    parts: list[Walks] = []
+    worlds = min(4 * _AT_ONCE, training.drawn)
+    first = FIRST_DRAWN + (training.first_step * process.ranks + process.rank) * 1_000
+    while sum(len(part) for part in parts) < training.drawn:
+        number = len(parts)
+        layout = whole_layout(number, training.seed + 1, config)
+        seeds = torch.arange(first, first + worlds, device=process.device)
+        parts.append(draw_walks(config, seeds, layout, _style(number, training, config)))
+        first += worlds
+    return join_walks(parts)[: training.drawn]
+
+
+def _style(number: int, training: ForesightTraining, config: ModelConfig) -> str:
+    share = training.plain_share
+    plain = math.floor((number + 1) * share) > math.floor(number * share)
+    return PLAIN if plain else config.world_style
+
+
+def whole_layout(number: int, seed: int, config: ModelConfig) -> Layout:
+    """Return a layout whose context and target are as long as they can be."""
+    chunk = config.chunk_latents
+    while True:
+        layout = draw_layout(number, seed, chunk, config.video.fps)
+        if layout.context_latents == layout.target_latents == chunk:
+            return layout
+        number += 1_000_003
+
+
+@torch.no_grad()
+def draw_walks(config: ModelConfig, seeds: Tensor, layout: Layout, style: str) -> Walks:
+    """Draw worlds, and return their subjects that the context sees: true positions, no errors."""
+    device = seeds.device
+    worlds = sample_worlds(seeds, style=style, device=device)
+    frames, ahead = layout.context_latent_frames(), layout.target_latent_frames()
+    held = [frame + clip.held for clip in layout.clips for frame in clip.latent_frames]
+    times, camera_times = (
+        (on_device(numbers, device).double() + 1) / config.video.fps
+        for numbers in (frames + ahead, held + ahead)
+    )
+    poses = worlds.trajectories.poses(camera_times)
+    sight = torch.cat(
+        [
+            in_sight(config, worlds[i : i + _AT_ONCE], poses[i : i + _AT_ONCE], times)
+            for i in range(0, len(seeds), _AT_ONCE)
+        ]
+    )
+    split = len(frames)
+    inverse = torch.linalg.inv_ex(poses[:, split].double()).inverse
+    place = places(worlds, times, inverse)[..., ::2]
+    relative = (inverse[:, None] @ poses.double()).float()
+    camera = relative[:, None, :, :3, 3][..., ::2].expand(-1, place.shape[1], -1, -1)
+    facing = F.normalize(relative[:, None, :, :3, 2][..., ::2], dim=-1).expand_as(camera)
+    seen, later = sight[..., :split], sight[..., split:]
+    own, after = (
+        on_device(numbers, device).float() / TEMPORAL_STRIDE for numbers in (frames, ahead)
+    )
+    stood = place[:, :, :split]
+    columns = (
+        stood, torch.zeros_like(stood), seen, stood, own.expand_as(seen),
+        camera[:, :, :split], facing[:, :, :split], place[:, :, split:],
+        kinds(seen, later, own, after), after.expand_as(later),
+        camera[:, :, split:], facing[:, :, split:],
+        stood[..., None, :].expand(-1, -1, -1, KNOTS, -1), torch.zeros_like(seen[..., 0]),
+    )  # fmt: skip
+    some = seen.any(-1)
+    return Walks(*(column[some] for column in columns))
+
+
+def in_sight(config: ModelConfig, worlds: Worlds, poses: Tensor, times: Tensor) -> Tensor:
+    """Say when some point of each subject is in the picture and not hidden, bool ``[B, S, T]``.
+
+    Nearly what pictures show, without drawing any.
+    """
+    blocks, subjects = pack_geometry(worlds.scenes, times)
+    camera = poses.flatten(0, 1).float()
+    origin, place, height = camera[:, None, :3, 3], subjects[..., :2], subjects[..., 4]
+    aside = torch.atan2(*(place - origin[..., :2]).flip(-1).unbind(-1)) + math.pi / 2
+    across = subjects[..., 5:6].maximum(subjects[..., 12:]) * torch.stack(
+        (aside.cos(), aside.sin()), -1
+    )
+    points = [
+        torch.cat((place + side * across, level * height[..., None]), -1)
+        for level in _LEVELS
+        for side in _SIDES
+    ]
+    ray = torch.stack(points, 2).flatten(1, 2) - origin  # [F, S * points, 3]
+    x, y, z = (ray @ camera[:, :3, :3]).unbind(-1)
+    right = math.tan(config.video.fov_x / 2)
+    bottom = right * config.video.height / config.video.width
+    shown = (x.abs() < right * z) & (y.abs() < bottom * z) & (z < _FAR)
+    rays, depth, hidden = Rays(*origin.unbind(-1), *ray.unbind(-1)), torch.ones_like(z), ~shown
+    everywhere = torch.ones((), dtype=torch.bool, device=z.device)
+    for block in blocks.unbind(1):
+        depth, hidden = take_block(rays, block, everywhere, depth, hidden)
+    seen = (~hidden).unflatten(1, (subjects.shape[1], -1)).any(-1)
+    return seen.unflatten(0, (len(poses), -1)).transpose(1, 2)
+
+
+def told_of(walks: Walks, generator: torch.Generator | None = None) -> Told:
+    """Tell of tracks; in training half are mirrored, and in some now and then a frame is missed."""
+    seen, mirrored = walks.seen, None
+    if generator is not None:
+        count = len(walks)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, device=seen.device)
+
+        mirrored = uniform(count) < 0.5
+        kept = seen & (uniform(*seen.shape) >= 0.1 * uniform(count, 1))
+        seen = torch.where(kept.any(1, keepdim=True), kept, seen)
+    return tell(
+        walks.place, walks.error, seen, walks.times, walks.cameras, mirrored, walks.led, walks.leads
+    )
+
+
+def foreseeing_loss(mixture: Mixture, told: Told, walks: Walks, unseen_weight: float) -> Tensor:
+    """Return the mean negative logarithm of the likelihood of where subjects will be."""
+    weights = walks.place.new_tensor([unseen_weight, 1.0, 0.6, 0.3])[walks.kind]
+    likely = mixture.log_density(told.local(walks.then))
+    return -(likely * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+@torch.no_grad()
+def told_hits(foresight: Foresight, walks: Walks, fov_x: float) -> Tensor:
+    """Return hits of subjects that came back and how many, and of those that never left: [4]."""
+    told = told_of(walks)
+    mixture = foresight.foresee(told, walks.then_cameras, walks.then_times)
+    reach = torch.full_like(walks.then_times, 0.45 * fov_x)
+    place = told.world(mixture.best(told, walks.then_cameras, reach, foresight.seen_from))
+    hit = _off(place, walks.then, walks.then_camera)[..., 0].abs() < _HIT
+    counts = []
+    for kind in (BACK, NEVER_LEFT):
+        own = walks.kind == kind
+        counts += [(hit & own).sum(), own.sum()]
+    return torch.stack(counts).float()
+
+
+class _Kept:
+    """The last tracks that were found in pictures."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.count, self.next = size, 0, 0
+        self.walks: Walks | None = None
+
+    def add(self, walks: Walks) -> None:
+        walks = walks[-self.size :]
+        if self.walks is None:
+            self.walks = walks.map(lambda x: x.new_zeros(self.size, *x.shape[1:]))
+        place = self.next + torch.arange(len(walks), device=walks.place.device)
+        for own, new in zip(vars(self.walks).values(), vars(walks).values(), strict=True):
+            own[place % self.size] = new
+        self.next = (self.next + len(walks)) % self.size
+        self.count = min(self.size, self.count + len(walks))
+
+    def some(self, count: int, generator: torch.Generator) -> Walks:
+        assert self.walks is not None
+        device = self.walks.place.device
+        return self.walks[torch.randint(self.count, (count,), generator=generator, device=device)]
+
+    def state_dict(self) -> dict[str, Any]:
+        walks = None if self.walks is None else dict(vars(self.walks))
+        return {"walks": walks, "count": self.count, "next": self.next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        walks = state["walks"]
+        self.walks = None if walks is None else Walks(**walks)
+        self.count, self.next = state["count"], state["next"]
+
+
+def train_foresight(
+    config: ModelConfig,
+    training: ForesightTraining,
+    autoencoder: Autoencoder,
+    transformer: Transformer,
+    process: Process,
+    *,
+    folder: Path,
+    seconds: float,
+    total_seconds: float,
+    total_steps: int | None = None,
+    leg_steps: int | None = None,
+    core: Core | None = None,
+    compiled: bool = True,
+    begin: dict[str, Tensor] | None = None,
+    log: Callable[[str], None] = print,
+    record: Callable[[dict[str, float]], None] = lambda values: None,
+) -> tuple[dict[str, Tensor], int]:
+    """Train for ``seconds`` of a run that is planned for ``total_seconds``; resume from ``folder``.
+
+    ``transformer`` is the one whose scene flow the foresight is told of; it stays as it is. The
+    rates fall with the run's progress, in training seconds or, with ``total_steps``, in steps: then
+    nothing depends on a clock, and a run that was stopped (by ``leg_steps``) and resumed equals an
+    unbroken one. ``begin`` are weights to begin with. ``record`` gets the numbers of every 100
+    steps. Returns averaged weights and steps.
+    """
+    device = process.device
+    torch.manual_seed(training.seed)
+    model = Foresight(config.transformer).to(device)
+    if begin is not None:
+        model.load_state_dict(begin)
+    parts = (model.spot, model.foresee)
+    rates = (training.see_rate, training.foresee_rate)
+    rules = [
+        torch.optim.AdamW(
+            part.parameters(), lr=rate, weight_decay=training.weight_decay, betas=(0.9, 0.98),
+            fused=device.type == "cuda",
+        )
+        for part, rate in zip(parts, rates, strict=True)
+    ]  # fmt: skip
+    average = run_state.Average(model, training.average_decay)
+    errors, kept = Errors(device), _Kept(training.kept)
+    path = folder / "foresight.run"
+    step, spent = 0, 0.0
+    if (saved := run_state.load_run(path, device)) is not None:
+        model.load_state_dict(saved["model"])
+        for rule, values in zip(rules, saved["optimizers"], strict=True):
+            rule.load_state_dict(values)
+        average.load_state_dict(saved["average"])
+        kept.load_state_dict(saved["kept"])
+        errors.values, errors.weight = saved["errors"], saved["error_weight"]
+        step, spent = saved["step"], saved["spent"]
+    clock = time.monotonic()
+    drawn = draw_many(config, training, process)
+    log(f"foresight: {len(drawn)} tracks drawn in {time.monotonic() - clock:.0f} s")
+    streams = {
+        style: WorldStream(training.worlds, process, style=style)
+        for style in (config.world_style, PLAIN)
+    }
+    foresee = torch.compile(model.foresee, dynamic=False) if compiled else model.foresee
+    generator = torch.Generator(device)
+    chunk = config.chunk_latents
+    pad_to = most_frames(chunk)
+    began, first, elapsed = time.monotonic(), step, 0.0
+    totals, counted = torch.zeros(9, device=device), 0
+
+    def numbers(below: int, count: int) -> Tensor:
+        return torch.randint(below, (count,), generator=generator, device=device)
+
+    def update(part: int, loss: Tensor) -> None:
+        rules[part].zero_grad(set_to_none=True)
+        loss.backward()
+        own = list(parts[part].parameters())
+        average_gradients(own, process)
+        nn.utils.clip_grad_norm_(own, 1.0)
+        rules[part].step()
+
+    def foresee_some(walks: Walks, ask: Callable[[Told, Cameras, Tensor], Mixture]) -> Tensor:
+        told = told_of(walks, generator)
+        mixture = ask(told, walks.then_cameras, walks.then_times)
+        loss = foreseeing_loss(mixture, told, walks, training.unseen_weight)
+        update(1, loss)
+        return loss.detach()
+
+    while (total_steps is None or step < total_steps) and (
+        leg_steps is None or step - first < leg_steps
+    ):
+        if total_steps is None and (step % 10 == 0 or step == first):
+            elapsed = agree(time.monotonic() - began, process)
+            if elapsed > seconds or spent + elapsed > total_seconds:
+                break
+        progress = step / total_steps if total_steps else (spent + elapsed) / total_seconds
+        scale = run_state.learning_rate_scale(
+            round(progress * 10_000), 10_000, 0, training.falling_share
+        ) * min(1.0, (step + 1) / 100)  # fmt: skip
+        for rule, rate in zip(rules, rates, strict=True):
+            rule.param_groups[0]["lr"] = rate * scale
+        number = training.first_step + step
+        layout = draw_layout(number, training.seed, chunk, config.video.fps)
+        worlds = streams[_style(number, training, config)].worlds(number)
+        batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
+        drawing = number * process.ranks + process.rank
+        generator.manual_seed(drawing)
+        torch.manual_seed(drawing)
+        with torch.autocast(device.type, torch.bfloat16):
+            seen = see(batch, transformer)
+            noise = torch.randn(seen.latents.shape, generator=generator, device=device)
+            amount = torch.rand(len(noise), generator=generator, device=device) * 2 - 1
+            amount = (amount.clamp(min=0) * training.context_noise).view(-1, 1, 1, 1, 1)
+            spots = model.spot(seen.latents + amount * noise, seen.rays)
+        saw = seeing(model.spot, spots, seen)
+        update(0, saw.loss)
+        with torch.no_grad():
+            told_spots = Spots(*(x.detach() for x in spots))
+            tracks = model.spot.tracks(told_spots, Cameras.of(seen.rays), seen.times, model.most)
+            walks = found_walks(seen, tracks)
+        whole = layout.context_latents == layout.target_latents == chunk
+        loss = totals.new_zeros(())
+        if whole and len(walks):
+            errors.update(walks)
+            kept.add(walks)
+            if step % 10 == 0:
+                totals[5:] += told_hits(model, walks, config.video.fov_x)
+        if step >= training.see_first and kept.count and errors.weight:
+            if not whole and len(walks):
+                foresee_some(walks, model.foresee)
+            for _ in range(training.updates):
+                half = (training.tracks + 1) // 2
+                made = errors.disturb(drawn[numbers(len(drawn), training.tracks - half)], generator)
+                loss = foresee_some(join_walks([kept.some(half, generator), made]), foresee)
+        average.update(model)
+        step += 1
+        if step == first + 1:
+            began = time.monotonic()  # compiling is not training
+        totals[:5] += torch.stack((saw.found, saw.right, saw.bearing, saw.distance, loss))
+        counted += 1
+        if process.leads and step % 100 == 0:
+            values = totals.tolist()
+            found, right, bearing, distance, likely = (v / counted for v in values[:5])
+            record(
+                {
+                    "step": step, "seconds": round(spent + time.monotonic() - began, 1),
+                    "found": round(found, 4), "right": round(right, 4),
+                    "bearing_degrees": round(math.degrees(bearing), 3),
+                    "distance": round(distance, 4), "loss": round(likely, 4),
+                    "back": round(values[5] / max(1.0, values[6]), 4),
+                    "never_left": round(values[7] / max(1.0, values[8]), 4),
+                    "rate_scale": round(scale, 4),
+                }
+            )  # fmt: skip
+            totals.zero_()
+            counted = 0
+    spent += time.monotonic() - began
+    if process.leads:
+        run_state.save_run(
+            path, model=model.state_dict(), optimizers=[rule.state_dict() for rule in rules],
+            average=average.state_dict(), kept=kept.state_dict(), errors=errors.values,
+            error_weight=errors.weight, step=step, spent=spent,
+        )  # fmt: skip
+        log(f"foresight: {step - first} steps in {time.monotonic() - began:.0f} s, {step} in all")
+    return average.weights, step
