@@ -33,7 +33,7 @@ from hydra_model.procedural.motion import MAX_SUBJECTS, MOTION_NAMES, RICH, STYL
 from hydra_model.procedural.renderer import render
 from hydra_model.procedural.tensors import TensorBatch
 from hydra_model.procedural.trajectories import FAMILIES
-from hydra_model.training.foresight import in_sight
+from hydra_model.training.walks import in_sight
 
 CONTEXT = TARGET = 77
 CAMERA = Camera(96, 160, FOV_X)

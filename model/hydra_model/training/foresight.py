@@ -22,43 +22,32 @@ from torch import Tensor, nn
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
-from hydra_model.foresight import (
-    KNOTS,
-    Cameras,
-    Foresight,
-    Mixture,
-    Spots,
-    Spotter,
-    Told,
-    Tracks,
-    tell,
-)
-from hydra_model.procedural import Worlds, sample_worlds
+from hydra_model.foresight import Cameras, Foresight, Mixture, Spots, Spotter, Told, Tracks, tell
 from hydra_model.procedural.cores import Core
 from hydra_model.procedural.motion import PLAIN
-from hydra_model.procedural.renderer import pack_geometry
 from hydra_model.procedural.tensors import TensorBatch
-from hydra_model.procedural.visibility import Rays, take_block
 from hydra_model.training import state as run_state
-from hydra_model.training.data import Batch, WorldStream, on_device, procedural_batch
+from hydra_model.training.data import Batch, WorldStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
-from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout, draw_layout, most_frames
-from hydra_model.training.whereabouts import Forecast, foremost, places
+from hydra_model.training.layouts import Layout, draw_layout, most_frames
+from hydra_model.training.walks import (
+    BACK,
+    NEVER_LEFT,
+    Errors,
+    Walks,
+    draw_walks,
+    errors_of,
+    join_walks,
+    kinds,
+)
 from hydra_model.transformer import Transformer
 from hydra_model.typed_values import check
 
 FIRST_DRAWN = 500_000_000  # seed of tracks without pictures; no run renders as many worlds
 _PAIRS = 96  # positions of a world whose looks are compared
 _ONE_SUBJECT = 0.6  # share of a track's positions that have to show the same one
-_AT_ONCE = 512  # worlds whose subjects' sight is found out together
-_LEVELS, _SIDES = (0.1, 0.37, 0.63, 0.9), (-0.8, -0.3, 0.3, 0.8)  # of a subject's height and width
-_FAR = 100.0  # metres
-_PIXELS = 256  # of a latent position, over its video frames
-_LEAST_SHARE = 1 / 32  # of them, for a position to show a subject
+_LEAST_PIXELS = 8  # of one subject in a latent position, over its video frames
 _HIT = 0.12  # radians
-_BACK = 4  # latent frames after a subject came back that count as its return
-_ERROR_DECAY = 0.98
-UNSEEN, BACK, NEVER_LEFT, SEEN = range(4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,48 +91,6 @@ class ForesightTraining:
         check(self, "0 or more and below 1", "average_decay")
 
 
-@dataclass(frozen=True)
-class Walks(TensorBatch):
-    """Tracks [N] and what is true of them; metres on the ground, as in ``hydra_model.foresight``.
-
-    ``place`` and ``error [N, Tc, 2]`` where ``seen``, bool ``[N, Tc]``, and where the subject truly
-    stood; ``then [N, Tt, 2]`` where it will, and ``kind [N, Tt]``, what the target's frame sees of
-    it: ``UNSEEN``, ``BACK`` (after a second out of sight), ``NEVER_LEFT`` or ``SEEN``. Cameras and
-    times are of the context and of the target. ``led [N, Tc, K, 2]`` is where a scene flow leads
-    what is seen, in those rows that ``leads``, bool [N], says.
-    """
-
-    place: Tensor
-    error: Tensor
-    seen: Tensor
-    stood: Tensor
-    times: Tensor
-    camera: Tensor
-    facing: Tensor
-    then: Tensor
-    kind: Tensor
-    then_times: Tensor
-    then_camera: Tensor
-    then_facing: Tensor
-    led: Tensor
-    leads: Tensor
-
-    @property
-    def cameras(self) -> Cameras:
-        return Cameras(self.camera, self.facing)
-
-    @property
-    def then_cameras(self) -> Cameras:
-        return Cameras(self.then_camera, self.then_facing)
-
-
-def join_walks(parts: list[Walks]) -> Walks:
-    """Put tracks of the same lengths together."""
-    return Walks(
-        *(torch.cat(column) for column in zip(*(vars(p).values() for p in parts), strict=True))
-    )
-
-
 class Seeing(NamedTuple):
     """The loss of spots, and what it is of: shares found and rightly found, median errors."""
 
@@ -156,13 +103,12 @@ class Seeing(NamedTuple):
 
 def seeing(spotter: Spotter, spots: Spots, seen: Seen) -> Seeing:
     """Hold spots against the truth."""
-    truth, camera = seen.truth, seen.rays
-    subject, shown = foremost(truth)
+    subject, shown = seen.foremost()
     present = shown.float()
     # A few pixels of a subject may be told either way.
     clear = (shown | (seen.shown.amax(1) == 0)).float()
     which = F.binary_cross_entropy_with_logits(spots.subject, present, reduction="none")
-    off = _off(spots.place, _stands(truth, subject), camera[..., 3:6:2].float()).abs()
+    off = errors_of(spots.place, seen.stood(subject), seen.rays[..., 3:6:2]).abs()
     where = (off / spots.error.exp() + spots.error).sum(-1)  # a Laplace distribution's likelihood
     where = (where * present).sum() / present.sum().clamp(min=1)
     chosen = torch.multinomial(present.flatten(1) + 1e-6, _PAIRS, replacement=True)
@@ -188,24 +134,6 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
-def _off(place: Tensor, truth: Tensor, origin: Tensor) -> Tensor:
-    """Return by how much bearings and logarithms of distances err, seen from ``origin``."""
-    told, there = place - origin, truth - origin
-    bearing = torch.atan2(told[..., 0], told[..., 1]) - torch.atan2(there[..., 0], there[..., 1])
-    length, true_length = (
-        torch.linalg.vector_norm(way, dim=-1).clamp(min=0.5) for way in (told, there)
-    )
-    bearing = torch.remainder(bearing + math.pi, 2 * math.pi) - math.pi
-    return torch.stack((bearing, (length / true_length).log()), -1)
-
-
-def _stands(truth: Forecast, subject: Tensor) -> Tensor:
-    """Return where the subject of each position ``[B, Tc, P]`` stands, on the ground."""
-    rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
-    frames = torch.arange(subject.shape[1], device=subject.device).view(1, -1, 1)
-    return truth.stands[rows, subject, frames][..., ::2]
-
-
 @dataclass(frozen=True)
 class Seen(TensorBatch):
     """Rendered worlds [B], encoded, with their truth.
@@ -228,13 +156,20 @@ class Seen(TensorBatch):
     then_facing: Tensor
     led: Tensor
 
-    @property
-    def truth(self) -> Forecast:
-        return Forecast(self.shown[..., None, :], self.stands, self.then, self.stands, _PIXELS)
+    def foremost(self) -> tuple[Tensor, Tensor]:
+        """Return which subject positions show most of, ``[B, Tc, P]``, and if enough of it."""
+        most, subject = self.shown.max(dim=1)
+        return subject, most >= _LEAST_PIXELS
+
+    def stood(self, subject: Tensor) -> Tensor:
+        """Return where the ``subject [B, Tc, P]`` of each position stands, on the ground."""
+        rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
+        frames = torch.arange(subject.shape[1], device=subject.device).view(1, -1, 1)
+        return self.stands[rows, subject, frames][..., ::2]
 
 
 @torch.no_grad()
-def see(batch: Batch, transformer: Transformer) -> Seen:
+def see(batch: Batch, transformer: Transformer, fps: float) -> Seen:
     """Take of a batch what foresight learns from, with the scene flow of a transformer."""
     truth, met, flow = batch.forecast.positions, batch.forecast.met, transformer.scene_flow
     assert truth is not None and met is not None and flow is not None
@@ -248,20 +183,20 @@ def see(batch: Batch, transformer: Transformer) -> Seen:
     )  # fmt: skip
     rays = batch.detail_camera[:, : shown.shape[2]].float()
     _, positions = flow(features[flow.after - 1], batch.context_camera)
-    seen = shown.amax(-1) >= truth.pixels * _LEAST_SHARE
+    seen = shown.amax(-1) >= _LEAST_PIXELS
     times, later = batch.context_times.float(), batch.target_times.float()
     ahead = Cameras.of(batch.target_camera.float())
     count = len(shown)
     return Seen(
         batch.context.float(), rays, shown, truth.stands, met.places[..., ::2],
-        kinds(seen, met.in_view, times, later), times.expand(count, -1), later.expand(count, -1),
-        ahead.place, ahead.facing, positions.points(rays)[..., ::2],
+        kinds(seen, met.in_view, times, later, fps), times.expand(count, -1),
+        later.expand(count, -1), ahead.place, ahead.facing, positions.points(rays)[..., ::2],
     )  # fmt: skip
 
 
 def found_walks(seen: Seen, tracks: Tracks) -> Walks:
     """Return those tracks that are of one subject, with what is true of it."""
-    subject, shown = foremost(seen.truth)
+    subject, shown = seen.foremost()
     most = tracks.seen.shape[1]
     numbers = torch.arange(most, device=subject.device).view(1, -1, 1, 1)
     own = tracks.part[:, None] == numbers  # [B, S, Tc, P]
@@ -275,7 +210,7 @@ def found_walks(seen: Seen, tracks: Tracks) -> Walks:
     best, who = votes.max(-1)
     good = (best > 0) & (best >= _ONE_SUBJECT * own.flatten(2).sum(-1))
     rows = torch.arange(len(who), device=who.device)[:, None]
-    cameras = Cameras.of(seen.rays.float())
+    cameras = Cameras.of(seen.rays)
 
     def each(x: Tensor) -> Tensor:
         return x[:, None].expand(-1, most, *[-1] * (x.ndim - 1))
@@ -289,94 +224,11 @@ def found_walks(seen: Seen, tracks: Tracks) -> Walks:
     return Walks(*(column[good] for column in columns))
 
 
-def kinds(seen: Tensor, later: Tensor, times: Tensor, later_times: Tensor) -> Tensor:
-    """Return what the target's frames see of subjects, int64 ``[..., Tt]`` (see ``Walks``).
-
-    ``seen``, bool ``[..., Tc]``, says it of the context's frames at ``times [Tc]``, ``later`` of
-    the target's.
-    """
-    second = 15 / TEMPORAL_STRIDE
-    moments = torch.cat((times, later_times))
-    last = torch.where(torch.cat((seen, later), -1), moments, -math.inf).cummax(-1).values
-    before = last[..., seen.shape[-1] - 1 : -1]  # the last sighting before each target frame
-    entry = later & before.isfinite() & (later_times - before > second)
-    back = F.max_pool1d(F.pad(entry.float().flatten(0, -2), (_BACK - 1, 0)), _BACK, 1) > 0
-    stayed = seen[..., -1:] & later.all(-1, keepdim=True)
-    kind = torch.where(stayed, NEVER_LEFT, torch.where(back.view_as(later), BACK, SEEN))
-    return torch.where(later, kind, UNSEEN)
-
-
-class Errors:
-    """How a spotter errs: of what it tells of its errors mean and deviations, and what they are.
-
-    ``told`` is the mean of the logarithms that it tells, ``between`` and ``within`` their
-    deviations from track to track and in one; ``ratio`` is the true error in shares of the told (by
-    its median, for a few are of other subjects), ``shared`` how much of it neighbouring frames of a
-    track share. Each ``[2]``.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.values = torch.zeros(5, 2, device=device)
-        self.weight = 0.0
-
-    @torch.no_grad()
-    def update(self, walks: Walks) -> None:
-        seen = walks.seen
-        if not seen.any():
-            return
-        off = _off(walks.place, walks.stood, walks.camera).clamp(-1, 1)
-        share = (off / walks.error.exp()).clamp(-20, 20)
-        told = walks.error[seen]
-        count = seen.sum(1, keepdim=True).clamp(min=1)
-        mean = (walks.error * seen[..., None]).sum(1) / count
-        between = mean.var(0, correction=0)
-        within = (told.var(0, correction=0) - between).clamp(min=0.01)
-        both, mild = seen[:, 1:] & seen[:, :-1], share.clamp(-4, 4)
-        together = (mild[:, 1:] * mild[:, :-1] * both[..., None]).sum((0, 1)) / both.sum().clamp(
-            min=1
-        )
-        shared = (together / mild[seen].square().mean(0).clamp(min=1e-6)).clamp(0, 0.95)
-        found = (
-            told.mean(0),
-            between.sqrt(),
-            within.sqrt(),
-            share[seen].abs().median(0).values / math.log(2),
-            shared,
-        )
-        self.values = self.values.lerp(torch.stack(found), 1 - _ERROR_DECAY)
-        self.weight = self.weight * _ERROR_DECAY + 1 - _ERROR_DECAY
-
-    def disturb(self, walks: Walks, generator: torch.Generator) -> Walks:
-        """Return drawn tracks as a spotter would tell them."""
-        told, between, within, ratio, shared = self.values / self.weight
-
-        def laplace(*shape: int) -> Tensor:
-            """Numbers whose sizes have a mean of 1."""
-            even = 1.9999 * torch.rand(*shape, generator=generator, device=told.device) - 0.99995
-            return -even.sign() * torch.log1p(-even.abs())
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator, device=told.device)
-
-        count, frames = walks.seen.shape
-        error = told + between * normal(count, 1, 2) + within * normal(count, frames, 2)
-        share = shared.sqrt() * laplace(count, 1, 2) + (1 - shared).sqrt() * laplace(
-            count, frames, 2
-        )
-        off = (ratio * error.exp() * share).clamp(-1, 1)
-        way = walks.stood - walks.camera
-        bearing = torch.atan2(way[..., 0], way[..., 1]) + off[..., 0]
-        length = torch.linalg.vector_norm(way, dim=-1) * off[..., 1].exp()
-        place = walks.camera + length[..., None] * torch.stack((bearing.sin(), bearing.cos()), -1)
-        seen = walks.seen[..., None]
-        return Walks(**vars(walks) | {"place": place * seen, "error": error * seen})
-
-
 def draw_many(config: ModelConfig, training: ForesightTraining, process: Process) -> Walks:
     """Draw the tracks without pictures of a process, on its device."""
     parts: list[Walks] = []
-    worlds = min(4 * _AT_ONCE, training.drawn)
-    first = FIRST_DRAWN + (training.first_step * process.ranks + process.rank) * 1_000
+    worlds = min(2048, training.drawn)
+    first = FIRST_DRAWN + 10 * training.drawn * process.rank
     while sum(len(part) for part in parts) < training.drawn:
         number = len(parts)
         layout = whole_layout(number, training.seed + 1, config)
@@ -400,76 +252,6 @@ def whole_layout(number: int, seed: int, config: ModelConfig) -> Layout:
         if layout.context_latents == layout.target_latents == chunk:
             return layout
         number += 1_000_003
-
-
-@torch.no_grad()
-def draw_walks(config: ModelConfig, seeds: Tensor, layout: Layout, style: str) -> Walks:
-    """Draw worlds, and return their subjects that the context sees: true positions, no errors."""
-    device = seeds.device
-    worlds = sample_worlds(seeds, style=style, device=device)
-    frames, ahead = layout.context_latent_frames(), layout.target_latent_frames()
-    held = [frame + clip.held for clip in layout.clips for frame in clip.latent_frames]
-    times, camera_times = (
-        (on_device(numbers, device).double() + 1) / config.video.fps
-        for numbers in (frames + ahead, held + ahead)
-    )
-    poses = worlds.trajectories.poses(camera_times)
-    sight = torch.cat(
-        [
-            in_sight(config, worlds[i : i + _AT_ONCE], poses[i : i + _AT_ONCE], times)
-            for i in range(0, len(seeds), _AT_ONCE)
-        ]
-    )
-    split = len(frames)
-    inverse = torch.linalg.inv_ex(poses[:, split].double()).inverse
-    place = places(worlds, times, inverse)[..., ::2]
-    relative = (inverse[:, None] @ poses.double()).float()
-    camera = relative[:, None, :, :3, 3][..., ::2].expand(-1, place.shape[1], -1, -1)
-    facing = F.normalize(relative[:, None, :, :3, 2][..., ::2], dim=-1).expand_as(camera)
-    seen, later = sight[..., :split], sight[..., split:]
-    own, after = (
-        on_device(numbers, device).float() / TEMPORAL_STRIDE for numbers in (frames, ahead)
-    )
-    stood = place[:, :, :split]
-    columns = (
-        stood, torch.zeros_like(stood), seen, stood, own.expand_as(seen),
-        camera[:, :, :split], facing[:, :, :split], place[:, :, split:],
-        kinds(seen, later, own, after), after.expand_as(later),
-        camera[:, :, split:], facing[:, :, split:],
-        stood[..., None, :].expand(-1, -1, -1, KNOTS, -1), torch.zeros_like(seen[..., 0]),
-    )  # fmt: skip
-    some = seen.any(-1)
-    return Walks(*(column[some] for column in columns))
-
-
-def in_sight(config: ModelConfig, worlds: Worlds, poses: Tensor, times: Tensor) -> Tensor:
-    """Say when some point of each subject is in the picture and not hidden, bool ``[B, S, T]``.
-
-    Nearly what pictures show, without drawing any.
-    """
-    blocks, subjects = pack_geometry(worlds.scenes, times)
-    camera = poses.flatten(0, 1).float()
-    origin, place, height = camera[:, None, :3, 3], subjects[..., :2], subjects[..., 4]
-    aside = torch.atan2(*(place - origin[..., :2]).flip(-1).unbind(-1)) + math.pi / 2
-    across = subjects[..., 5:6].maximum(subjects[..., 12:]) * torch.stack(
-        (aside.cos(), aside.sin()), -1
-    )
-    points = [
-        torch.cat((place + side * across, level * height[..., None]), -1)
-        for level in _LEVELS
-        for side in _SIDES
-    ]
-    ray = torch.stack(points, 2).flatten(1, 2) - origin  # [F, S * points, 3]
-    x, y, z = (ray @ camera[:, :3, :3]).unbind(-1)
-    right = math.tan(config.video.fov_x / 2)
-    bottom = right * config.video.height / config.video.width
-    shown = (x.abs() < right * z) & (y.abs() < bottom * z) & (z < _FAR)
-    rays, depth, hidden = Rays(*origin.unbind(-1), *ray.unbind(-1)), torch.ones_like(z), ~shown
-    everywhere = torch.ones((), dtype=torch.bool, device=z.device)
-    for block in blocks.unbind(1):
-        depth, hidden = take_block(rays, block, everywhere, depth, hidden)
-    seen = (~hidden).unflatten(1, (subjects.shape[1], -1)).any(-1)
-    return seen.unflatten(0, (len(poses), -1)).transpose(1, 2)
 
 
 def told_of(walks: Walks, generator: torch.Generator | None = None) -> Told:
@@ -503,7 +285,7 @@ def told_hits(foresight: Foresight, walks: Walks, fov_x: float) -> Tensor:
     mixture = foresight.foresee(told, walks.then_cameras, walks.then_times)
     reach = torch.full_like(walks.then_times, 0.45 * fov_x)
     place = told.world(mixture.best(told, walks.then_cameras, reach, foresight.seen_from))
-    hit = _off(place, walks.then, walks.then_camera)[..., 0].abs() < _HIT
+    hit = errors_of(place, walks.then, walks.then_camera)[..., 0].abs() < _HIT
     counts = []
     for kind in (BACK, NEVER_LEFT):
         own = walks.kind == kind
@@ -648,7 +430,7 @@ def train_foresight(
         generator.manual_seed(drawing)
         torch.manual_seed(drawing)
         with torch.autocast(device.type, torch.bfloat16):
-            seen = see(batch, transformer)
+            seen = see(batch, transformer, config.video.fps)
             noise = torch.randn(seen.latents.shape, generator=generator, device=device)
             amount = torch.rand(len(noise), generator=generator, device=device) * 2 - 1
             amount = (amount.clamp(min=0) * training.context_noise).view(-1, 1, 1, 1, 1)

@@ -193,7 +193,7 @@ def flow_loss(flow: Flow, camera: Tensor, forecast: Forecast) -> Tensor:
     away what it shows is, and that it stays there. ``camera [B, Tc, N, channels]`` are the tokens'
     rays.
     """
-    subject, shown = foremost(forecast)
+    subject, shown = _foremost(forecast)
     moving = shown.float()
     still = (forecast.shown.amax(1).flatten(-2) == 0).float()
     wanted = bearings(_carried(camera.float(), subject, forecast, forecast.places))
@@ -220,7 +220,7 @@ def missed(
     ``origins`` and ``times`` as for ``SceneFlow.moves``.
     """
     assert forecast.met is not None
-    subject, moving = foremost(forecast)
+    subject, moving = _foremost(forecast)
     rows = torch.arange(len(subject), device=subject.device).view(-1, 1, 1)
     weight = forecast.met.in_view[rows, subject] & moving[..., None]  # [B, Tc, N, Tt]
     camera = camera.float()
@@ -240,7 +240,7 @@ def known_flow(flow: Flow, camera: Tensor, forecast: Forecast, known: Tensor) ->
 
     How far away they are stays as it is told. ``camera [B, Tc, N, channels]`` are the tokens' rays.
     """
-    subject, shown = foremost(forecast)
+    subject, shown = _foremost(forecast)
     moving = shown & known[:, None, None]
     camera = camera.float()
     there = _carried(camera, subject, forecast, forecast.places) - camera[..., None, 3:6]
@@ -250,7 +250,7 @@ def known_flow(flow: Flow, camera: Tensor, forecast: Forecast, known: Tensor) ->
     )
 
 
-def foremost(forecast: Forecast) -> tuple[Tensor, Tensor]:
+def _foremost(forecast: Forecast) -> tuple[Tensor, Tensor]:
     """Return which subject tokens show most of, ``[B, Tc, N]``, and if enough to be its tokens."""
     most, subject = (t.flatten(-2) for t in forecast.shown.max(dim=1))
     return subject, most >= _LEAST_SHARE * forecast.pixels

@@ -19,23 +19,21 @@ from hydra_model.procedural.motion import MAX_SUBJECTS
 from hydra_model.training.command import read_settings
 from hydra_model.training.data import procedural_batch
 from hydra_model.training.distributed import Process
-from hydra_model.training.foresight import (
+from hydra_model.training.foresight import ForesightTraining, told_of, whole_layout
+from hydra_model.training.journal import Journal
+from hydra_model.training.procedural_run import Length, ProceduralRun, run_foresight
+from hydra_model.training.state import load_run
+from hydra_model.training.walks import (
     BACK,
     NEVER_LEFT,
     SEEN,
     UNSEEN,
     Errors,
-    ForesightTraining,
     Walks,
     draw_walks,
     in_sight,
     kinds,
-    told_of,
-    whole_layout,
 )
-from hydra_model.training.journal import Journal
-from hydra_model.training.procedural_run import Length, ProceduralRun, run_foresight
-from hydra_model.training.state import load_run
 from small_trainings import DETAIL, SHORT
 
 CPU = Process(0, 1, torch.device("cpu"))
@@ -50,7 +48,7 @@ def test_what_frames_see_of_a_subject() -> None:
         [NEVER_LEFT] * 8,
         [SEEN, SEEN, UNSEEN, SEEN, UNSEEN, UNSEEN, UNSEEN, UNSEEN],
     ]
-    assert kinds(seen, then, times, later).tolist() == expected
+    assert kinds(seen, then, times, later, 15.0).tolist() == expected
 
 
 def drawn(count: int = 32) -> Walks:
@@ -168,10 +166,10 @@ def test_the_truth_of_tracks_that_are_found() -> None:
     model = untrained_model(SHORT)
     worlds = sample_worlds(range(700_000_000, 700_000_004), style="rich")
     batch = procedural_batch(SHORT, model.autoencoder, whole_layout(0, 0, SHORT), worlds)
-    seen = training_foresight.see(batch, model.transformer)
-    subject, shown = training_foresight.foremost(seen.truth)
+    seen = training_foresight.see(batch, model.transformer, SHORT.video.fps)
+    subject, shown = seen.foremost()
     assert shown.any()
-    place = training_foresight._stands(seen.truth, subject)
+    place = seen.stood(subject)
     look = torch.nn.functional.one_hot(subject, 16).float()
     spots = training_foresight.Spots(
         torch.where(shown, 5.0, -5.0), place, torch.full_like(place, -4.0), look
