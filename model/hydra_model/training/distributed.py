@@ -66,6 +66,15 @@ def agree(value: float, process: Process) -> float:
     return float(shared)
 
 
+def least(value: int, process: Process) -> int:
+    """Return the smallest ``value`` of all processes (for what all have to do, or none)."""
+    if process.ranks == 1:
+        return value
+    shared = torch.tensor(value, device=process.device)
+    dist.all_reduce(shared, dist.ReduceOp.MIN)
+    return int(shared)
+
+
 def leave(code: int) -> NoReturn:
     """End this process without taking Python down first.
 

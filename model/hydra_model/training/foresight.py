@@ -28,7 +28,7 @@ from hydra_model.procedural.motion import PLAIN
 from hydra_model.procedural.tensors import TensorBatch
 from hydra_model.training import state as run_state
 from hydra_model.training.data import Batch, WorldStream, procedural_batch
-from hydra_model.training.distributed import Process, agree, average_gradients
+from hydra_model.training.distributed import Process, agree, average_gradients, least
 from hydra_model.training.layouts import Layout, draw_layout, most_frames
 from hydra_model.training.walks import (
     BACK,
@@ -389,7 +389,7 @@ def train_foresight(
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
     began, first, elapsed = time.monotonic(), step, 0.0
-    totals, counted = torch.zeros(9, device=device), 0
+    totals, counted, ready = torch.zeros(9, device=device), 0, False
 
     def numbers(below: int, count: int) -> Tensor:
         return torch.randint(below, (count,), generator=generator, device=device)
@@ -448,8 +448,9 @@ def train_foresight(
             kept.add(walks)
             if step % 10 == 0:
                 totals[5:] += told_hits(model, walks, config.video.fov_x)
-        if step >= training.see_first and kept.count and errors.weight:
-            if not whole and len(walks):
+        ready = ready or (step >= training.see_first and least(kept.count, process) > 0)
+        if ready:
+            if not whole and least(len(walks), process) > 0:
                 foresee_some(walks, model.foresee)
             for _ in range(training.updates):
                 half = (training.tracks + 1) // 2
