@@ -233,15 +233,16 @@ def draw_many(config: ModelConfig, training: ForesightTraining, process: Process
         number = len(parts)
         layout = whole_layout(number, training.seed + 1, config)
         seeds = torch.arange(first, first + worlds, device=process.device)
-        parts.append(draw_walks(config, seeds, layout, _style(number, training, config)))
+        style = PLAIN if _plain(number, training)[0] else config.world_style
+        parts.append(draw_walks(config, seeds, layout, style))
         first += worlds
     return join_walks(parts)[: training.drawn]
 
 
-def _style(number: int, training: ForesightTraining, config: ModelConfig) -> str:
-    share = training.plain_share
-    plain = math.floor((number + 1) * share) > math.floor(number * share)
-    return PLAIN if plain else config.world_style
+def _plain(number: int, training: ForesightTraining) -> tuple[bool, int]:
+    """Say if a step is on "plain" worlds, and how many were before it."""
+    before = math.floor(number * training.plain_share)
+    return math.floor((number + 1) * training.plain_share) > before, before
 
 
 def whole_layout(number: int, seed: int, config: ModelConfig) -> Layout:
@@ -424,7 +425,11 @@ def train_foresight(
             rule.param_groups[0]["lr"] = rate * scale
         number = training.first_step + step
         layout = draw_layout(number, training.seed, chunk, config.video.fps)
-        worlds = streams[_style(number, training, config)].worlds(number)
+        plain, place = _plain(number, training)
+        # Counted by themselves, so that no block of drawn worlds is left half used.
+        worlds = (
+            streams[PLAIN].worlds(place) if plain else streams[config.world_style].worlds(number)
+        )
         batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
         drawing = number * process.ranks + process.rank
         generator.manual_seed(drawing)
