@@ -26,7 +26,8 @@ def test_every_field_of_the_default_models_config_is_in_the_table_as_the_preset_
     for name, value in documented.items():
         real = attrgetter(name)(settings)
         assert real == (Length(**value) if isinstance(real, Length) else value), name
-    groups = {"autoencoder", "transformer", "few_step"}  # of which the table has some fields
+    # Groups of which the table has some fields.
+    groups = {"autoencoder", "transformer", "few_step", "foresight"}
     assert set(documented) >= set(vars(settings)) - groups - {"recipe", "output"}
 
 
