@@ -12,19 +12,9 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from hydra_model.config import DetailConfig, SceneFlowConfig, TransformerConfig
-from hydra_model.foresight import (
-    KNOTS,
-    Cameras,
-    Foreseer,
-    Foresight,
-    Mixture,
-    Spots,
-    Spotter,
-    Told,
-    Tracks,
-    tell,
-)
+from hydra_model.foresight import KNOTS, Foreseer, Foresight, Mixture, Told, tell
 from hydra_model.rays import camera_channels, central_rays
+from hydra_model.spotting import Cameras, Spots, Spotter, Tracks
 from hydra_model.transformer import Conditioning, Transformer
 
 FORM = TransformerConfig(

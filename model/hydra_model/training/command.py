@@ -63,8 +63,9 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
     from hydra_model.training.distributed import join
     from hydra_model.training.finetune_run import FinetuneRun, run_finetune
+    from hydra_model.training.foresight_run import run_foresight
     from hydra_model.training.journal import Journal
-    from hydra_model.training.procedural_run import run_foresight, run_procedural
+    from hydra_model.training.procedural_run import run_procedural
 
     process = join(settings.device)
     journal = Journal(Path(settings.output), leads=process.leads)

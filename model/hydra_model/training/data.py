@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from hydra_model.config import ModelConfig
 from hydra_model.evaluation.events import minimum_pixels
 from hydra_model.procedural import Worlds, render_worlds, sample_worlds
 from hydra_model.procedural.cores import CompiledCore, Core
-from hydra_model.procedural.motion import MAX_SUBJECTS
+from hydra_model.procedural.motion import MAX_SUBJECTS, PLAIN
 from hydra_model.rays import previous_in_clip, token_cameras
 from hydra_model.training.distributed import Process
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
@@ -77,6 +78,29 @@ class WorldStream:
             device = self.process.device
             self._worlds, self._block = sample_worlds(seeds, style=self.style, device=device), block
         return self._worlds[place * self.count : (place + 1) * self.count]
+
+
+class MixedStream:
+    """The worlds of a run by step, of which a ``plain_share`` of the steps are on "plain" ones.
+
+    Their blocks are counted by themselves, so that none of the drawn worlds is left unused.
+    """
+
+    def __init__(self, count: int, process: Process, *, style: str, plain_share: float) -> None:
+        self.plain_share = plain_share
+        self._own = WorldStream(count, process, style=style)
+        self._plain = WorldStream(count, process, style=PLAIN)
+
+    def worlds(self, step: int) -> Worlds:
+        """Return the ``count`` worlds of a step."""
+        plain, before = on_plain(step, self.plain_share)
+        return self._plain.worlds(before) if plain else self._own.worlds(step)
+
+
+def on_plain(step: int, share: float) -> tuple[bool, int]:
+    """Say if a step is one of a ``share`` that are on "plain" worlds, and how many were before."""
+    before = math.floor(step * share)
+    return math.floor((step + 1) * share) > before, before
 
 
 def render_clips(

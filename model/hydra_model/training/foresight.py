@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
-from hydra_model.foresight import Cameras, Foresight, Mixture, Spots, Spotter, Told, Tracks, tell
+from hydra_model.foresight import Foresight, Mixture, Told, tell
 from hydra_model.procedural.cores import Core
 from hydra_model.procedural.motion import PLAIN
 from hydra_model.procedural.tensors import TensorBatch
+from hydra_model.spotting import Cameras, Spots, Spotter, Tracks
 from hydra_model.training import state as run_state
-from hydra_model.training.data import Batch, WorldStream, procedural_batch
+from hydra_model.training.data import Batch, MixedStream, on_plain, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients, least
 from hydra_model.training.layouts import Layout, draw_layout, most_frames
 from hydra_model.training.walks import (
@@ -233,16 +234,10 @@ def draw_many(config: ModelConfig, training: ForesightTraining, process: Process
         number = len(parts)
         layout = whole_layout(number, training.seed + 1, config)
         seeds = torch.arange(first, first + worlds, device=process.device)
-        style = PLAIN if _plain(number, training)[0] else config.world_style
+        style = PLAIN if on_plain(number, training.plain_share)[0] else config.world_style
         parts.append(draw_walks(config, seeds, layout, style))
         first += worlds
     return join_walks(parts)[: training.drawn]
-
-
-def _plain(number: int, training: ForesightTraining) -> tuple[bool, int]:
-    """Say if a step is on "plain" worlds, and how many were before it."""
-    before = math.floor(number * training.plain_share)
-    return math.floor((number + 1) * training.plain_share) > before, before
 
 
 def whole_layout(number: int, seed: int, config: ModelConfig) -> Layout:
@@ -381,10 +376,9 @@ def train_foresight(
     clock = time.monotonic()
     drawn = draw_many(config, training, process)
     log(f"foresight: {len(drawn)} tracks drawn in {time.monotonic() - clock:.0f} s")
-    streams = {
-        style: WorldStream(training.worlds, process, style=style)
-        for style in (config.world_style, PLAIN)
-    }
+    stream = MixedStream(
+        training.worlds, process, style=config.world_style, plain_share=training.plain_share
+    )
     foresee = torch.compile(model.foresee, dynamic=False) if compiled else model.foresee
     generator = torch.Generator(device)
     chunk = config.chunk_latents
@@ -425,11 +419,7 @@ def train_foresight(
             rule.param_groups[0]["lr"] = rate * scale
         number = training.first_step + step
         layout = draw_layout(number, training.seed, chunk, config.video.fps)
-        plain, place = _plain(number, training)
-        # Counted by themselves, so that no block of drawn worlds is left half used.
-        worlds = (
-            streams[PLAIN].worlds(place) if plain else streams[config.world_style].worlds(number)
-        )
+        worlds = stream.worlds(number)
         batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
         drawing = number * process.ranks + process.rank
         generator.manual_seed(drawing)

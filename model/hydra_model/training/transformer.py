@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +22,9 @@ from hydra_model.blocks import Memory
 from hydra_model.config import ModelConfig
 from hydra_model.detail import DetailConditioning
 from hydra_model.procedural.cores import Core
-from hydra_model.procedural.motion import PLAIN
 from hydra_model.training import flow
 from hydra_model.training import state as run_state
-from hydra_model.training.data import Batch, WorldStream, procedural_batch
+from hydra_model.training.data import Batch, MixedStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.initialisation import initialise, widened
 from hydra_model.training.layouts import draw_layout, most_frames
@@ -341,10 +339,9 @@ def train_transformer(
     chunk = config.chunk_latents
     pad_to = most_frames(chunk)
     generator = torch.Generator(device)
-    streams = {
-        style: WorldStream(training.worlds, process, style=style)
-        for style in (config.world_style, PLAIN)
-    }
+    stream = MixedStream(
+        training.worlds, process, style=config.world_style, plain_share=training.plain_share
+    )
 
     def save() -> None:
         run_state.save_run(
@@ -382,12 +379,7 @@ def train_transformer(
         if use_compiled is not None:
             use_compiled(layout.context_latents == chunk)
         whole = layout.context_latents == chunk == layout.target_latents
-        # Every so many steps, so that no block of drawn worlds is left half used.
-        plain_steps = math.floor(number * training.plain_share)
-        if math.floor((number + 1) * training.plain_share) > plain_steps:
-            worlds = streams[PLAIN].worlds(plain_steps)
-        else:
-            worlds = streams[config.world_style].worlds(number)
+        worlds = stream.worlds(number)
         batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
         generator.manual_seed(number * process.ranks + process.rank)
         # Of the usual shape alone, which is compiled.

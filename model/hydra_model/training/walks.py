@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hydra_model.config import ModelConfig
-from hydra_model.foresight import KNOTS, Cameras
+from hydra_model.foresight import KNOTS
 from hydra_model.procedural import Worlds, sample_worlds
 from hydra_model.procedural.renderer import pack_geometry
 from hydra_model.procedural.tensors import TensorBatch
 from hydra_model.procedural.visibility import Rays, take_block
+from hydra_model.spotting import Cameras
 from hydra_model.training.data import on_device
 from hydra_model.training.layouts import TEMPORAL_STRIDE, Layout
 from hydra_model.training.whereabouts import places

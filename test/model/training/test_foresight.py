@@ -20,8 +20,9 @@ from hydra_model.training.command import read_settings
 from hydra_model.training.data import procedural_batch
 from hydra_model.training.distributed import Process
 from hydra_model.training.foresight import ForesightTraining, told_of, whole_layout
+from hydra_model.training.foresight_run import run_foresight
 from hydra_model.training.journal import Journal
-from hydra_model.training.procedural_run import Length, ProceduralRun, run_foresight
+from hydra_model.training.procedural_run import Length, ProceduralRun
 from hydra_model.training.state import load_run
 from hydra_model.training.walks import (
     BACK,
@@ -121,7 +122,7 @@ def a_model(folder: Path) -> Path:
 def every_track(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained network takes everything for a subject: its tracks count all the same."""
     monkeypatch.setattr(training_foresight, "_ONE_SUBJECT", 0.0)
-    monkeypatch.setattr("hydra_model.foresight._SUBJECT", 0.3)
+    monkeypatch.setattr("hydra_model.spotting._SUBJECT", 0.3)
 
 
 def settings(folder: Path, source: Path, **more: Any) -> ProceduralRun:
@@ -159,6 +160,11 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     torch.testing.assert_close(
         learned, one["average"]["weights"]["foresee.answer.weight"], atol=0, rtol=1e-2
     )
+    # What reckons with metres stays float32 in a model that runs in half precision.
+    half = load_transformer(folder, dtype=torch.bfloat16).scene_flow
+    assert half is not None and half.foresight is not None
+    assert half.foresight.foresee.answer.weight.dtype == torch.float32
+    assert half.foresight.spot.enter.weight.dtype == torch.bfloat16
 
 
 @pytest.mark.usefixtures("every_track")
