@@ -136,7 +136,7 @@ def test_some_steps_are_on_plain_worlds(monkeypatch, tmp_path: Path) -> None:
             met.append((self.style, step))
             return super().worlds(step)
 
-    monkeypatch.setattr(transformer_training, "WorldStream", Stream)
+    monkeypatch.setattr("hydra_model.training.data.WorldStream", Stream)
     train_transformer(
         dataclasses.replace(SHORT, world_style="rich"),
         TransformerTraining(worlds=1, draws=1, plain_share=0.5),
@@ -181,7 +181,7 @@ def test_a_run_begins_with_the_worlds_of_its_first_step(monkeypatch, tmp_path: P
             met.append(step)
             return super().worlds(step)
 
-    monkeypatch.setattr(transformer_training, "WorldStream", Stream)
+    monkeypatch.setattr("hydra_model.training.data.WorldStream", Stream)
     train_transformer(
         SHORT, TransformerTraining(worlds=1, draws=1, first_step=70, plain_share=0.0),
         Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32),
