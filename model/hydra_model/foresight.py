@@ -37,7 +37,8 @@ class Told(NamedTuple):
     ``place [N, Tc, 2]`` ahead and aside of where a line through the last sightings ends, ``seen``
     bool, ``error``, ``since [N, Tc]`` that end. ``origin [N, 2]`` is this end, ``axes [N, 2, 2]``
     its directions (columns), ``time [N]`` when it was reached, ``speed [N]`` metres a latent frame.
-    ``led [N, Tc, K, 2]`` is where a scene flow leads, in those rows that ``leads [N]`` are 1.
+    ``led [N, Tc, K, 2]`` is where a scene flow leads, and ``hints [N, Tc, C]`` what the
+    transformer's blocks made of what is seen, in those rows that ``leads [N]`` are 1.
     """
 
     place: Tensor
@@ -50,6 +51,7 @@ class Told(NamedTuple):
     time: Tensor
     speed: Tensor
     led: Tensor
+    hints: Tensor
     leads: Tensor
 
     def local(self, place: Tensor) -> Tensor:
@@ -78,12 +80,14 @@ class Told(NamedTuple):
 
 def tell(
     place: Tensor, error: Tensor, seen: Tensor, times: Tensor, cameras: Cameras,
-    mirrored: Tensor | None = None, led: Tensor | None = None, leads: Tensor | None = None,
+    mirrored: Tensor | None = None, led: Tensor | None = None, hints: Tensor | None = None,
+    leads: Tensor | None = None,
 ) -> Told:  # fmt: skip
     """Put tracks into frames of their own: ``place [N, Tc, 2]``, ``times [N, Tc]``.
 
     Those where ``mirrored``, bool [N], have left and right exchanged. ``led [N, Tc, K, 2]`` is
-    where a scene flow leads, in all rows or where ``leads``, bool [N].
+    where a scene flow leads and ``hints [N, Tc, C]`` what blocks made of it, in all rows or where
+    ``leads``, bool [N].
     """
     order = seen.flip(1).cumsum(1).flip(1)
     recent = seen & (order <= _LINE)
@@ -108,12 +112,16 @@ def tell(
     if mirrored is not None:
         beside = torch.where(mirrored[:, None], -beside, beside)
     axes = torch.stack((ahead, beside), -1)
-    if led is None:
+    if led is None or hints is None:
+        hints = place[..., :0]
         led, leads = place[:, :, None].expand(-1, -1, KNOTS, -1), torch.zeros_like(speed)
     leads = torch.ones_like(speed) if leads is None else leads.to(speed.dtype)
-    told = Told(place, error, seen, times, cameras, origin, axes, last, speed, led, leads)
-    led = told.local(led) * (seen * leads[:, None])[..., None, None]
-    return told._replace(place=told.local(place) * seen[..., None], led=led)
+    told = Told(place, error, seen, times, cameras, origin, axes, last, speed, led, hints, leads)
+    leading = (seen * leads[:, None])[..., None]
+    return told._replace(
+        place=told.local(place) * seen[..., None],
+        led=told.local(led) * leading[..., None], hints=hints * leading.to(hints.dtype),
+    )  # fmt: skip
 
 
 class Mixture(NamedTuple):
@@ -176,13 +184,17 @@ class Mixture(NamedTuple):
 
 
 class Foreseer(nn.Module):
-    """Tells where the subjects of tracks will be, each frame of the target by itself."""
+    """Tells where the subjects of tracks will be, each frame of the target by itself.
 
-    def __init__(self, width: int = 128, parts: int = 16) -> None:
+    Told hints have ``features`` numbers.
+    """
+
+    def __init__(self, features: int, width: int = 128, parts: int = 16, hints: int = 48) -> None:
         super().__init__()
         self.parts = parts
+        self.hint = nn.Linear(features, hints)
         self.token = nn.Sequential(
-            nn.Linear(22 + 2 * KNOTS + 1, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+            nn.Linear(22 + 2 * KNOTS + 1 + hints, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
         self.query = nn.Sequential(
             nn.Linear(5 * 8 + 8, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
@@ -217,7 +229,9 @@ class Foreseer(nn.Module):
         kind = self.answer.weight.dtype
         leads = (shown * told.leads[:, None, None]).to(kind)
         led = (told.led.flatten(-2) / 4).clamp(-6, 6)
+        hint = self.hint(told.hints.to(kind))
         token = torch.cat((told_of * shown, clock, looks, given, led, leads), -1).to(kind)
+        token = torch.cat((token, hint), -1)
         token = self.encoder(self.token(token))
         elapsed, line = times - told.time[:, None], told.line(times)
         elapsed = elapsed.clamp(min=0.3)
@@ -258,6 +272,11 @@ class _Ask(nn.Module):
         return query + self.feed(self.norms[1](query))
 
 
+def normed(features: Tensor) -> Tensor:
+    """Return what a block makes of tokens, ``[..., C]``, free of how large it is."""
+    return F.layer_norm(features, features.shape[-1:])
+
+
 class Carried(NamedTuple):
     """Where what tokens show of subjects will be: ``points [B, Tt, Tc, N, 3]``, metres.
 
@@ -278,9 +297,9 @@ class Foresight(nn.Module):
         own = config.scene_flow
         assert own is not None
         self.most, self.seen_from = own.tracks, own.seen_from
-        self.patch = config.patch_size[1:]
-        self.spot = Spotter(config.latent_channels)
-        self.foresee = Foreseer()
+        self.patch = (config.patch_size[1], config.patch_size[2])
+        self.spot = Spotter(config.latent_channels, config.dim)
+        self.foresee = Foreseer(config.dim)
 
     def forward(
         self,
@@ -289,17 +308,21 @@ class Foresight(nn.Module):
         target_camera: Tensor,
         context_times: Tensor,
         target_times: Tensor,
-        led: Tensor | None = None,
+        led: Tensor,
+        features: Tensor,
     ) -> tuple[Tracks, Tensor]:
         """Return the tracks and where they lead, ``[B, S, Tt, 2]``.
 
         ``latents [B, C, Tc, H, W]`` of the context; ``camera [B, Tc, H * W, channels]`` the rays of
         its latent positions, ``target_camera [B, Tt, N, channels]`` those of the target's tokens.
-        ``led [B, Tc, H * W, K, 2]`` is where a scene flow leads what positions show, on the ground.
+        ``led [B, Tc, H * W, K, 2]`` is where a scene flow leads what positions show, on the ground,
+        ``features [B, Tc, h, w, C]`` what it is read off.
         """
+        features = normed(features)
         tracks = self.spot.tracks(
-            self.spot(latents, camera), Cameras.of(camera.float()), context_times, self.most
-        )
+            self.spot(latents, camera, features), Cameras.of(camera.float()), context_times,
+            self.most,
+        )  # fmt: skip
         batch, most = tracks.seen.shape[:2]
 
         def rows(x: Tensor) -> Tensor:
@@ -312,7 +335,8 @@ class Foresight(nn.Module):
         times, later = (t.float().expand(batch * most, -1) for t in (context_times, target_times))
         told = tell(
             tracks.place.flatten(0, 1), tracks.error.flatten(0, 1), tracks.seen.flatten(0, 1),
-            times, own, led=None if led is None else tracks.lead(led).flatten(0, 1),
+            times, own, led=tracks.lead(led).flatten(0, 1),
+            hints=tracks.hints(features, self.patch).flatten(0, 1),
         )  # fmt: skip
         mixture = self.foresee(told, ahead, later)
         reach = rows(Cameras.reach(target_camera.float()))
@@ -329,6 +353,7 @@ class Foresight(nn.Module):
         context_times: Tensor,
         target_times: Tensor,
         led: Tensor,
+        features: Tensor,
         followed: Tensor | None = None,
     ) -> tuple[Carried, Carried]:
         """Return where what tokens show of subjects will be, and what latent positions show.
@@ -336,7 +361,9 @@ class Foresight(nn.Module):
         ``camera [B, Tc, N, channels]`` are the tokens' rays, ``rays`` those of positions, all else
         as for ``forward``; nothing is told in samples that are not ``followed``, bool [B].
         """
-        tracks, ahead = self(latents, rays, target_camera, context_times, target_times, led)
+        tracks, ahead = self(
+            latents, rays, target_camera, context_times, target_times, led, features
+        )
         if followed is not None:
             part = torch.where(followed[:, None, None], tracks.part, -1)
             tracks = tracks._replace(part=part)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from hydra_model.config import TransformerConfig
 from hydra_model.foresight import KNOTS as KNOTS
-from hydra_model.foresight import Carried, Foresight
+from hydra_model.foresight import Carried, Foresight, normed
 from hydra_model.rays import camera_channels
 from hydra_model.rope import RayRates, Rotation, looks_of
 
@@ -80,8 +80,8 @@ class SceneFlow(nn.Module):
         [B, Tc, N, channels]`` its tokens' rays.
         """
         rows, columns = features.shape[2:4]
-        normed = F.layer_norm(features.flatten(2, 3), features.shape[-1:])
-        told = self.leave(F.gelu(self.enter(torch.cat((normed, camera.to(normed.dtype)), -1))))
+        x = normed(features.flatten(2, 3))
+        told = self.leave(F.gelu(self.enter(torch.cat((x, camera.to(x.dtype)), -1))))
         told = told.float().unflatten(-1, (self.parts, -1))
         tokens = _flow(told[..., 0, :])
         if self.parts == 1:

@@ -2,7 +2,8 @@
 """Who is where in the context: subjects in single latent frames, joined to tracks.
 
 A small convolutional network reads off every latent position whether it shows a subject, where that
-stands and what it looks like. Positions that look the same make a track, a place per context frame.
+stands and what it looks like. It sees one frame, and what the transformer, which sees all, made of
+it. Positions that look the same make a track, a place per context frame.
 
 Shapes, places and times are those of ``hydra_model.foresight``.
 """
@@ -58,6 +59,15 @@ class Tracks(NamedTuple):
         """
         return torch.einsum("bstp,btpkc->bstkc", self.share, led.float())
 
+    def hints(self, features: Tensor, patch: tuple[int, int]) -> Tensor:
+        """Return what blocks made of the tokens of each sighting, ``[B, S, Tc, C]``.
+
+        ``features [B, Tc, h, w, C]`` are of tokens, each a ``patch`` of positions.
+        """
+        rows, columns = features.shape[2:4]
+        cells = self.share.unflatten(-1, (rows, patch[0], columns, patch[1])).sum((-3, -1))
+        return torch.einsum("bsthw,bthwc->bstc", cells, features.float())
+
 
 class Cameras(NamedTuple):
     """Where cameras are and look, ``[B, T, 2]`` each, on the ground."""
@@ -86,11 +96,14 @@ def along(way: Tensor, facing: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Spotter(nn.Module):
-    """Reads spots off single latent frames."""
+    """Reads spots off latent frames, and what a transformer's blocks made of their tokens."""
 
-    def __init__(self, channels: int, width: int = 96, blocks: int = 4, look: int = 16) -> None:
+    def __init__(
+        self, channels: int, features: int, width: int = 96, blocks: int = 6, look: int = 16
+    ) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels + 5, width, 3, padding=1)
+        self.hint = nn.Linear(features, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.GroupNorm(8, width), nn.Conv2d(width, width, 3, padding=1), nn.GELU(),
@@ -104,8 +117,11 @@ class Spotter(nn.Module):
         )  # fmt: skip
         self.same = nn.Parameter(torch.tensor([10.0, -5.0]))  # of a cosine of looks, a logit
 
-    def forward(self, latents: Tensor, camera: Tensor) -> Spots:
-        """Return what ``latents [B, C, Tc, H, W]`` show; ``camera [B, Tc, P, channels]``: rays."""
+    def forward(self, latents: Tensor, camera: Tensor, features: Tensor) -> Spots:
+        """Return what ``latents [B, C, Tc, H, W]`` show; ``camera [B, Tc, P, channels]``: rays.
+
+        ``features [B, Tc, h, w, C]`` are of tokens, normed.
+        """
         batch, _, frames, rows, columns = latents.shape
         ray, origin = camera[..., :3].float(), camera[..., 3:6].float()
         cameras = Cameras.of(camera.float())
@@ -115,7 +131,9 @@ class Spotter(nn.Module):
             (ahead, aside, ray[..., 1], ray[..., 1] / level, origin[..., 1]), dim=2
         ).unflatten(-1, (rows, columns))  # [B, Tc, 5, H, W]
         x = torch.cat((latents.transpose(1, 2).float(), seen_at), 2).flatten(0, 1)
-        x = self.enter(x.to(self.enter.weight.dtype))
+        kind = self.enter.weight.dtype
+        hint = self.hint(features.to(kind)).flatten(0, 1).permute(0, 3, 1, 2)
+        x = self.enter(x.to(kind)) + F.interpolate(hint, (rows, columns))
         for block in self.blocks:
             x = x + block(x)
         told = self.leave(x).float().flatten(2).unflatten(0, (batch, frames)).transpose(2, 3)

@@ -141,14 +141,9 @@ class Transformer(nn.Module):
         time, projected = self.embed_time(torch.zeros(x.shape[0], device=x.device), x.dtype)
         by, memory_by = self.rotations(context_times, x.shape[2:4], context_camera)
         camera = conditioning.context_camera
-        memories = []
-        entered = x
-        made = [] if features is None else features
-        for block in self.layers:
-            entered = x
-            x, memory = block.context(x, projected, embedded, camera, by, memory_by)
-            memories.append(memory)
-            made.append(x)
+        memories, made = self._remember(x, projected, embedded, camera, by, memory_by)
+        if features is not None:
+            features.extend(made)
         target_by, _ = self.rotations(target_times, x.shape[2:4], target_camera)
         detail = None
         if self.detail is not None:
@@ -156,7 +151,7 @@ class Transformer(nn.Module):
                 raise ValueError("detail_camera is missing, and the model has a detail scale")
             # What the last block was given: of what it makes of the context no memory is made.
             detail = self.detail.prepare(
-                context_latents, entered, time, detail_camera,
+                context_latents, [x, *made][-2], time, detail_camera,
                 context_times=context_times, target_times=target_times,
             )  # fmt: skip
         moves = None
@@ -170,7 +165,7 @@ class Transformer(nn.Module):
                 rays = detail_camera[:, : context_camera.shape[1]].float()
                 coarse, fine = own.foresight.carry(
                     context_latents, context_camera, rays, target_camera, context_times,
-                    target_times, positions.points(rays)[..., ::2], followed,
+                    target_times, positions.points(rays)[..., ::2], made[own.after - 1], followed,
                 )  # fmt: skip
             moves = own.moves(tokens, context_camera.float(), origins, target_times, coarse)
             first = own.first_block
@@ -187,6 +182,41 @@ class Transformer(nn.Module):
         return replace(
             conditioning, memories=tuple(memories), target_by=target_by, detail=detail, moves=moves
         )
+
+    def _remember(
+        self,
+        x: Tensor,
+        projected: Tensor,
+        text: Tensor | None,
+        camera: Tensor,
+        by: Rotation,
+        memory_by: Rotation,
+        blocks: int | None = None,
+    ) -> tuple[list[Memory], list[Tensor]]:
+        """Return the memories of all or the first blocks, and what they make of the context."""
+        memories, made = [], []
+        for block in self.layers[:blocks]:
+            x, memory = block.context(x, projected, text, camera, by, memory_by)
+            memories.append(memory)
+            made.append(x)
+        return memories, made
+
+    @torch.no_grad()
+    def read_flow(
+        self, context_latents: Tensor, context_camera: Tensor, context_times: Tensor
+    ) -> tuple[Tensor, Flow, Flow | None]:
+        """Return what the scene flow is read off, ``[B, Tc, h, w, C]``, and it, at each scale.
+
+        The arguments are those of ``prepare``, of a model without text.
+        """
+        assert self.scene_flow is not None and not self.config.text_dim
+        x = self.embed(context_latents)
+        _, projected = self.embed_time(torch.zeros(x.shape[0], device=x.device), x.dtype)
+        by, memory_by = self.rotations(context_times, x.shape[2:4], context_camera)
+        _, made = self._remember(
+            x, projected, None, context_camera.to(x.dtype), by, memory_by, self.scene_flow.after
+        )
+        return made[-1], *self._flow(made, context_camera)
 
     @torch.no_grad()  # it is learned from what is true of it, not through what is retrieved by it
     def _flow(self, features: list[Tensor], camera: Tensor) -> tuple[Flow, Flow | None]:

@@ -53,12 +53,16 @@ def test_positions_that_look_alike_make_a_track() -> None:
     )[None]
     kind = torch.tensor([0, 1, 1]).expand(1, 4, 3)
     shown = torch.tensor([True, True, False]).expand(1, 4, 3)
-    tracks = Spotter(4).tracks(spots(shown, place, kind), AHEAD, TIMES, 3)
+    tracks = Spotter(4, 6).tracks(spots(shown, place, kind), AHEAD, TIMES, 3)
     assert tracks.part[0].tolist() == [[0, 1, -1]] * 4
     torch.testing.assert_close(tracks.place[0, :2], place[0, :, :2].transpose(0, 1))
     assert tracks.seen[0].tolist() == [[True] * 4, [True] * 4, [False] * 4]
     led = torch.rand(1, 4, 3, KNOTS, 2)
     torch.testing.assert_close(tracks.lead(led)[0, 1], led[0, :, 1])
+    # A token of three positions; a track is told of those that show it.
+    features = torch.rand(1, 4, 1, 1, 6)
+    told = tracks.hints(features, (1, 3))
+    torch.testing.assert_close(told[0, :2], features[:, :, 0, 0].repeat(2, 1, 1))
 
 
 def test_one_body_is_in_one_place() -> None:
@@ -68,7 +72,7 @@ def test_one_body_is_in_one_place() -> None:
     kind = torch.tensor([0, 1, 0]).expand(1, 4, 3)
     told = spots(shown, place, kind)
     told = told._replace(subject=told.subject + torch.tensor([1.0, 0, 0]))
-    tracks = Spotter(4).tracks(told, AHEAD, TIMES, 3)
+    tracks = Spotter(4, 6).tracks(told, AHEAD, TIMES, 3)
     assert tracks.part[0].tolist() == [[0, 0, 1]] * 4
 
 
@@ -76,7 +80,7 @@ def test_nobody_jumps() -> None:
     place = torch.tensor([0.0, 5]).repeat(1, 4, 1, 1)
     place[0, 2, 0, 0] = 9.0
     shown = torch.ones(1, 4, 1, dtype=torch.bool)
-    tracks = Spotter(4).tracks(
+    tracks = Spotter(4, 6).tracks(
         spots(shown, place, torch.zeros(1, 4, 1, dtype=torch.int64)), AHEAD, TIMES, 2
     )
     assert tracks.seen[0].tolist() == [[True, True, False, True], [False, False, True, False]]
@@ -142,11 +146,11 @@ def test_who_may_be_in_the_picture_is_told_to_be_there(seen_from: float, aside: 
 
 def test_the_answer_does_not_depend_on_where_the_world_has_its_origin() -> None:
     torch.manual_seed(0)
-    net = Foreseer(width=16, parts=3).eval()
+    net = Foreseer(6, width=16, parts=3, hints=4).eval()
     place = torch.randn(1, 4, 2) + torch.tensor([0.0, 5])
     seen = torch.tensor([[True, True, False, True]])
     error, later = torch.full((1, 4, 2), -4.0), torch.arange(3.0)[None]
-    led = torch.randn(1, 4, KNOTS, 2)
+    led, hints = torch.randn(1, 4, KNOTS, 2), torch.randn(1, 4, 6)
     turn = torch.tensor([[math.cos(1), -math.sin(1)], [math.sin(1), math.cos(1)]])
 
     def answer(by: Tensor, shift: Tensor) -> Tensor:
@@ -157,7 +161,7 @@ def test_the_answer_does_not_depend_on_where_the_world_has_its_origin() -> None:
             Cameras(moved(torch.zeros(1, n, 2)), (torch.tensor([0.0, 1.0]) @ by.T).expand(1, n, 2))
             for n in (4, 3)
         )
-        told = tell(moved(place), error, seen, TIMES[None], own, led=moved(led))
+        told = tell(moved(place), error, seen, TIMES[None], own, led=moved(led), hints=hints)
         return told.world(net(told, ahead, later).mean)[0], moved
 
     with torch.inference_mode():

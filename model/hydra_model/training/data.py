@@ -174,34 +174,12 @@ def procedural_batch(
     )  # fmt: skip
     device = frames.device
     split = len(context_frames)
-    lengths = [len(clip.frames) for clip in layout.clips]
-    parts = frames.split([*lengths, len(target_frames)], dim=1)
-    # Clips of one length are encoded together: one pass, and few shapes to compile for.
-    encoded = {}
-    for length in {part.shape[1] for part in parts}:
-        same = [part for part in parts if part.shape[1] == length]
-        together = autoencoder.encode_parallel(to_video(torch.cat(same)).to(autoencoder.wan.dtype))
-        encoded[length] = iter(together.chunk(len(same)))
-    latents = [next(encoded[part.shape[1]]) for part in parts]
-    context = [z[:, :, clip.cut :] for z, clip in zip(latents, layout.clips, strict=False)]
-
-    own, before = (
-        on_device([context_frames.index(f) for f in frames_of], device)
-        for frames_of in (layout.context_latent_frames(), layout.context_previous_frames())
-    )
-    # Without inv's check of its result, for which the GPU would have to be waited for.
-    inverse = torch.linalg.inv_ex(poses[:, split].double()).inverse
-    relative = inverse[:, None] @ poses.double()
+    context, target = encode_clips(autoencoder, frames, layout)
+    camera, detail_camera, inverse = cameras_of(config, layout, poses)
+    own = on_device([context_frames.index(f) for f in layout.context_latent_frames()], device)
     height, width = config.video.height, config.video.width
     stride = config.autoencoder.spatial_stride
     _, rows, columns = config.transformer.patch_size
-    target_poses = relative[:, split::TEMPORAL_STRIDE]
-    camera, detail_camera = token_cameras(
-        config,
-        torch.cat((relative[:, own], target_poses), dim=1).float(),
-        torch.cat((relative[:, before], previous_in_clip(target_poses)), dim=1).float(),
-        fov_x=config.video.fov_x,
-    )
     counts = count_pixels(ids, MAX_SUBJECTS, stride)
     back = come_back(
         counts, on_device(context_frames + target_frames, device), len(target_frames),
@@ -220,12 +198,12 @@ def procedural_batch(
         [layout.context_latents, layout.target_latents], dim=1
     )
     return Batch(
-        context=torch.cat(context, dim=2),
-        target=latents[-1],
+        context=context,
+        target=target,
         context_camera=context_camera,
         target_camera=target_camera,
-        context_times=_latent_times(layout.context_latent_frames(), device),
-        target_times=_latent_times(layout.target_latent_frames(), device),
+        context_times=latent_times(layout.context_latent_frames(), device),
+        target_times=latent_times(layout.target_latent_frames(), device),
         subject=latent_mask((counts[:, :, split:] > 0).any(1, keepdim=True)),
         returned=latent_mask(back),
         forecast=known.over_tokens(rows, columns),
@@ -233,5 +211,54 @@ def procedural_batch(
     )
 
 
-def _latent_times(frames: list[int], device: torch.device) -> Tensor:
+def encode_clips(
+    autoencoder: Autoencoder, frames: Tensor, layout: Layout
+) -> tuple[Tensor, Tensor]:
+    """Encode a layout's frames, uint8 ``[B, T, H, W, 3]``, each clip by itself.
+
+    Returns the latents of the context and those of what follows it in ``frames``, if anything does.
+    """
+    lengths = [len(clip.frames) for clip in layout.clips]
+    left = frames.shape[1] - sum(lengths)
+    parts = frames.split([*lengths, left] if left else lengths, dim=1)
+    # Clips of one length are encoded together: one pass, and few shapes to compile for.
+    encoded = {}
+    for length in {part.shape[1] for part in parts}:
+        same = [part for part in parts if part.shape[1] == length]
+        together = autoencoder.encode_parallel(to_video(torch.cat(same)).to(autoencoder.wan.dtype))
+        encoded[length] = iter(together.chunk(len(same)))
+    latents = [next(encoded[part.shape[1]]) for part in parts]
+    context = [z[:, :, clip.cut :] for z, clip in zip(latents, layout.clips, strict=False)]
+    return torch.cat(context, dim=2), latents[-1] if left else latents[-1][:, :, :0]
+
+
+def cameras_of(
+    config: ModelConfig, layout: Layout, poses: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return the cameras of a layout's tokens and of latent positions, context and target.
+
+    ``poses [B, T, 4, 4]`` are of the frames of both. The third is the inverse of the first target
+    frame's, float64, to whose frame the cameras are relative.
+    """
+    context_frames = layout.context_frames()
+    own, before = (
+        on_device([context_frames.index(f) for f in frames_of], poses.device)
+        for frames_of in (layout.context_latent_frames(), layout.context_previous_frames())
+    )
+    split = len(context_frames)
+    # Without inv's check of its result, for which the GPU would have to be waited for.
+    inverse = torch.linalg.inv_ex(poses[:, split].double()).inverse
+    relative = inverse[:, None] @ poses.double()
+    target_poses = relative[:, split::TEMPORAL_STRIDE]
+    camera, detail_camera = token_cameras(
+        config,
+        torch.cat((relative[:, own], target_poses), dim=1).float(),
+        torch.cat((relative[:, before], previous_in_clip(target_poses)), dim=1).float(),
+        fov_x=config.video.fov_x,
+    )
+    return camera, detail_camera, inverse
+
+
+def latent_times(frames: list[int], device: torch.device) -> Tensor:
+    """Return the times of frames, counted from the first target frame, in latent-frame units."""
     return on_device(frames, device).double() / TEMPORAL_STRIDE

@@ -2,9 +2,10 @@
 """Train foresight: to see who is where in single latent frames, and to foresee where they walk.
 
 The first network learns from rendered worlds. The second needs far more subjects than can be
-rendered: half of the tracks that it learns from are those that the first one finds (the last ones
-are kept and shown again), half are drawn without pictures. These are true positions that err as the
-first network is found to err, in frames where some point of the subject is in sight.
+rendered: most tracks that it learns from are those that the first one finds (the last ones are kept
+and shown again), with what the transformer's scene flow makes of them; some are drawn without
+pictures. These are true positions that err as the first network is found to err, in frames where
+some point of the subject is in sight.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +23,29 @@ from torch import Tensor, nn
 
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
-from hydra_model.foresight import Foresight, Mixture, Told, tell
+from hydra_model.foresight import Foresight, Mixture, Told, normed, tell
+from hydra_model.procedural import Worlds
 from hydra_model.procedural.cores import Core
-from hydra_model.procedural.motion import PLAIN
+from hydra_model.procedural.motion import MAX_SUBJECTS, PLAIN
 from hydra_model.procedural.tensors import TensorBatch
 from hydra_model.spotting import Cameras, Spots, Spotter, Tracks
 from hydra_model.training import state as run_state
-from hydra_model.training.data import Batch, MixedStream, on_plain, procedural_batch
+from hydra_model.training.data import (
+    MixedStream,
+    cameras_of,
+    encode_clips,
+    latent_times,
+    on_device,
+    on_plain,
+    render_clips,
+)
 from hydra_model.training.distributed import Process, agree, average_gradients, least
-from hydra_model.training.layouts import Layout, draw_layout, most_frames
+from hydra_model.training.layouts import (
+    TEMPORAL_STRIDE,
+    Layout,
+    draw_layout,
+    most_context_frames,
+)
 from hydra_model.training.walks import (
     BACK,
     NEVER_LEFT,
@@ -38,9 +53,11 @@ from hydra_model.training.walks import (
     Walks,
     draw_walks,
     errors_of,
+    in_sight,
     join_walks,
     kinds,
 )
+from hydra_model.training.whereabouts import count_pixels, over_latent_frames, places
 from hydra_model.transformer import Transformer
 from hydra_model.typed_values import check
 
@@ -57,8 +74,9 @@ class ForesightTraining:
 
     So many ``subjects`` are followed. ``worlds`` are rendered per process and step, for the network
     that sees subjects (``see_rate`` is AdamW's). For each of its steps the one that foresees
-    (``foresee_rate``) makes ``updates``, each of ``tracks``: half of the last ``kept`` that were
-    found in pictures, half of ``drawn`` ones. It begins after ``see_first`` steps.
+    (``foresee_rate``) makes ``updates``, each of ``tracks``: a ``drawn_share`` of ``drawn`` ones,
+    the others of the last ``kept`` that were found in pictures. It begins after ``see_first``
+    steps.
     ``unseen_weight`` is the weight of target frames that do not show the subject, where one that
     comes back weighs 1. ``context_noise`` is the largest deviation of noise on latents.
     """
@@ -69,6 +87,7 @@ class ForesightTraining:
     updates: int = 2
     kept: int = 8192
     drawn: int = 400_000
+    drawn_share: float = 0.25
     see_first: int = 100
     see_rate: float = 1.5e-3
     foresee_rate: float = 1e-3
@@ -88,7 +107,7 @@ class ForesightTraining:
             "see_first", "see_rate", "foresee_rate", "weight_decay", "unseen_weight",
             "context_noise", "first_step",
         )  # fmt: skip
-        check(self, "0 to 1", "plain_share", "falling_share")
+        check(self, "0 to 1", "plain_share", "falling_share", "drawn_share")
         check(self, "0 or more and below 1", "average_decay")
 
 
@@ -142,7 +161,7 @@ class Seen(TensorBatch):
     ``latents [B, C, Tc, H, W]`` and ``rays [B, Tc, P, channels]`` of the context, ``shown
     [B, S, Tc, P]`` the pixels of subjects in positions, ``stands`` and ``then`` their places, and
     ``kind`` as of ``Walks``. Of the target there are its cameras. ``led [B, Tc, P, K, 2]`` is where
-    a scene flow leads, on the ground.
+    a scene flow leads, on the ground, and ``features [B, Tc, h, w, C]`` what it is read off.
     """
 
     latents: Tensor
@@ -156,6 +175,7 @@ class Seen(TensorBatch):
     then_camera: Tensor
     then_facing: Tensor
     led: Tensor
+    features: Tensor
 
     def foremost(self) -> tuple[Tensor, Tensor]:
         """Return which subject positions show most of, ``[B, Tc, P]``, and if enough of it."""
@@ -170,32 +190,59 @@ class Seen(TensorBatch):
 
 
 @torch.no_grad()
-def see(batch: Batch, transformer: Transformer, fps: float) -> Seen:
-    """Take of a batch what foresight learns from, with the scene flow of a transformer."""
-    truth, met, flow = batch.forecast.positions, batch.forecast.met, transformer.scene_flow
-    assert truth is not None and met is not None and flow is not None
-    assert batch.detail_camera is not None
-    shown = truth.shown.flatten(-2)
-    features: list[Tensor] = []
-    transformer.prepare(
-        batch.context.to(transformer.head.linear.weight.dtype), batch.context_camera,
-        batch.target_camera, context_times=batch.context_times, target_times=batch.target_times,
-        detail_camera=batch.detail_camera, features=features,
+def see(
+    config: ModelConfig,
+    autoencoder: Autoencoder,
+    transformer: Transformer,
+    layout: Layout,
+    worlds: Worlds,
+    core: Core | None = None,
+    noise: Callable[[Tensor], Tensor] = lambda latents: latents,
+) -> Seen:
+    """Render and encode the context of worlds, with the scene flow of a transformer.
+
+    Nothing is rendered of the target. ``noise`` is laid on the latents.
+    """
+    frames = layout.context_frames()
+    images, _, ids = render_clips(
+        config, worlds, frames, core, most_context_frames(config.chunk_latents),
+        layout.context_camera_frames(),
     )  # fmt: skip
-    rays = batch.detail_camera[:, : shown.shape[2]].float()
-    _, positions = flow(features[flow.after - 1], batch.context_camera)
-    seen = shown.amax(-1) >= _LEAST_PIXELS
-    times, later = batch.context_times.float(), batch.target_times.float()
-    ahead = Cameras.of(batch.target_camera.float())
-    count = len(shown)
+    device, split = images.device, layout.context_latents
+    latents = noise(encode_clips(autoencoder, images, layout)[0].float())
+    held, all_frames = (
+        (on_device(numbers + layout.target_frames(), device).double() + 1) / config.video.fps
+        for numbers in (layout.context_camera_frames(), frames)
+    )
+    poses = worlds.trajectories.poses(held)
+    camera, detail_camera, inverse = cameras_of(config, layout, poses)
+    assert detail_camera is not None
+    counts = count_pixels(ids, MAX_SUBJECTS, config.autoencoder.spatial_stride)
+    shown = over_latent_frames(counts, layout).flatten(-2)
+    own, after = layout.context_latent_frames(), layout.target_latent_frames()
+    seconds = [(on_device(f, device).double() + 1) / config.video.fps for f in (own, after)]
+    stands, then = (places(worlds, t, inverse) for t in seconds)
+    sight = in_sight(
+        config, worlds, poses[:, len(frames) :: TEMPORAL_STRIDE],
+        all_frames[len(frames) :: TEMPORAL_STRIDE],
+    )  # fmt: skip
+    times, later = (latent_times(f, device) for f in (own, after))
+    with torch.autocast(device.type, torch.bfloat16):
+        features, _, positions = transformer.read_flow(
+            latents.to(transformer.head.linear.weight.dtype), camera[:, :split], times
+        )
+    assert positions is not None
+    rays, ahead, count = detail_camera[:, :split].float(), Cameras.of(camera[:, split:]), len(shown)
     return Seen(
-        batch.context.float(), rays, shown, truth.stands, met.places[..., ::2],
-        kinds(seen, met.in_view, times, later, fps), times.expand(count, -1),
-        later.expand(count, -1), ahead.place, ahead.facing, positions.points(rays)[..., ::2],
+        latents, rays, shown, stands, then[..., ::2],
+        kinds(shown.amax(-1) >= _LEAST_PIXELS, sight, times.float(), later.float(),
+              config.video.fps),
+        times.float().expand(count, -1), later.float().expand(count, -1), ahead.place,
+        ahead.facing, positions.points(rays)[..., ::2], normed(features),
     )  # fmt: skip
 
 
-def found_walks(seen: Seen, tracks: Tracks) -> Walks:
+def found_walks(seen: Seen, tracks: Tracks, patch: tuple[int, int]) -> Walks:
     """Return those tracks that are of one subject, with what is true of it."""
     subject, shown = seen.foremost()
     most = tracks.seen.shape[1]
@@ -220,7 +267,8 @@ def found_walks(seen: Seen, tracks: Tracks) -> Walks:
         tracks.place, tracks.error, tracks.seen, seen.stands[rows, who][..., ::2],
         each(seen.times), each(cameras.place), each(cameras.facing), seen.then[rows, who],
         seen.kind[rows, who], each(seen.then_times), each(seen.then_camera),
-        each(seen.then_facing), tracks.lead(seen.led), good,
+        each(seen.then_facing), tracks.lead(seen.led),
+        tracks.hints(seen.features, patch).to(torch.bfloat16), good,
     )  # fmt: skip
     return Walks(*(column[good] for column in columns))
 
@@ -251,7 +299,10 @@ def whole_layout(number: int, seed: int, config: ModelConfig) -> Layout:
 
 
 def told_of(walks: Walks, generator: torch.Generator | None = None) -> Told:
-    """Tell of tracks; in training half are mirrored, and in some now and then a frame is missed."""
+    """Tell of tracks; in training some now and then miss a frame.
+
+    Half of those that have no hints (which know left from right) are mirrored then.
+    """
     seen, mirrored = walks.seen, None
     if generator is not None:
         count = len(walks)
@@ -259,12 +310,13 @@ def told_of(walks: Walks, generator: torch.Generator | None = None) -> Told:
         def uniform(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator, device=seen.device)
 
-        mirrored = uniform(count) < 0.5
+        mirrored = (uniform(count) < 0.5) & ~walks.leads
         kept = seen & (uniform(*seen.shape) >= 0.1 * uniform(count, 1))
         seen = torch.where(kept.any(1, keepdim=True), kept, seen)
     return tell(
-        walks.place, walks.error, seen, walks.times, walks.cameras, mirrored, walks.led, walks.leads
-    )
+        walks.place, walks.error, seen, walks.times, walks.cameras, mirrored, walks.led,
+        walks.hints, walks.leads,
+    )  # fmt: skip
 
 
 def foreseeing_loss(mixture: Mixture, told: Told, walks: Walks, unseen_weight: float) -> Tensor:
@@ -381,13 +433,18 @@ def train_foresight(
     )
     foresee = torch.compile(model.foresee, dynamic=False) if compiled else model.foresee
     generator = torch.Generator(device)
-    chunk = config.chunk_latents
-    pad_to = most_frames(chunk)
+    chunk, features = config.chunk_latents, config.transformer.dim
     began, first, elapsed = time.monotonic(), step, 0.0
     totals, counted, ready = torch.zeros(9, device=device), 0, False
 
     def numbers(below: int, count: int) -> Tensor:
         return torch.randint(below, (count,), generator=generator, device=device)
+
+    def noisy(latents: Tensor) -> Tensor:
+        noise = torch.randn(latents.shape, generator=generator, device=device)
+        amount = torch.rand(len(noise), generator=generator, device=device) * 2 - 1
+        amount = amount.clamp(min=0) * training.context_noise
+        return latents + amount.view(-1, 1, 1, 1, 1) * noise
 
     def update(part: int, loss: Tensor) -> None:
         rules[part].zero_grad(set_to_none=True)
@@ -419,24 +476,22 @@ def train_foresight(
             rule.param_groups[0]["lr"] = rate * scale
         number = training.first_step + step
         layout = draw_layout(number, training.seed, chunk, config.video.fps)
+        # Nothing of the target is rendered: it may be as long as any.
+        layout = replace(layout, target_latents=chunk)
         worlds = stream.worlds(number)
-        batch = procedural_batch(config, autoencoder, layout, worlds, core, pad_to)
         drawing = number * process.ranks + process.rank
         generator.manual_seed(drawing)
         torch.manual_seed(drawing)
+        seen = see(config, autoencoder, transformer, layout, worlds, core, noisy)
         with torch.autocast(device.type, torch.bfloat16):
-            seen = see(batch, transformer, config.video.fps)
-            noise = torch.randn(seen.latents.shape, generator=generator, device=device)
-            amount = torch.rand(len(noise), generator=generator, device=device) * 2 - 1
-            amount = (amount.clamp(min=0) * training.context_noise).view(-1, 1, 1, 1, 1)
-            spots = model.spot(seen.latents + amount * noise, seen.rays)
+            spots = model.spot(seen.latents, seen.rays, seen.features)
         saw = seeing(model.spot, spots, seen)
         update(0, saw.loss)
         with torch.no_grad():
             told_spots = Spots(*(x.detach() for x in spots))
             tracks = model.spot.tracks(told_spots, Cameras.of(seen.rays), seen.times, model.most)
-            walks = found_walks(seen, tracks)
-        whole = layout.context_latents == layout.target_latents == chunk
+            walks = found_walks(seen, tracks, model.patch)
+        whole = layout.context_latents == chunk
         loss = totals.new_zeros(())
         if whole and len(walks):
             errors.update(walks)
@@ -448,9 +503,10 @@ def train_foresight(
             if not whole and least(len(walks), process) > 0:
                 foresee_some(walks, model.foresee)
             for _ in range(training.updates):
-                half = (training.tracks + 1) // 2
-                made = errors.disturb(drawn[numbers(len(drawn), training.tracks - half)], generator)
-                loss = foresee_some(join_walks([kept.some(half, generator), made]), foresee)
+                some = round(training.tracks * training.drawn_share)
+                made = errors.disturb(drawn[numbers(len(drawn), some)], generator, features)
+                found = kept.some(training.tracks - some, generator)
+                loss = foresee_some(join_walks([found, made]), foresee)
         average.update(model)
         step += 1
         if step == first + 1:
@@ -459,11 +515,11 @@ def train_foresight(
         counted += 1
         if process.leads and step % 100 == 0:
             values = totals.tolist()
-            found, right, bearing, distance, likely = (v / counted for v in values[:5])
+            share, right, bearing, distance, likely = (v / counted for v in values[:5])
             record(
                 {
                     "step": step, "seconds": round(spent + time.monotonic() - began, 1),
-                    "found": round(found, 4), "right": round(right, 4),
+                    "found": round(share, 4), "right": round(right, 4),
                     "bearing_degrees": round(math.degrees(bearing), 3),
                     "distance": round(distance, 4), "loss": round(likely, 4),
                     "back": round(values[5] / max(1.0, values[6]), 4),

@@ -159,8 +159,13 @@ def draw_layout(step: int, seed: int, chunk: int = 20, fps: float = 15.0) -> Lay
 
 def most_frames(chunk: int) -> int:
     """Return the most video frames, context and target, that ``draw_layout`` gives."""
+    return clip_frames(chunk) + most_context_frames(chunk)
+
+
+def most_context_frames(chunk: int) -> int:
+    """Return the most video frames of a context that ``draw_layout`` gives."""
     clips = 4  # at most; each encodes one frame and a dropped latent frame on top of its stride
-    return clip_frames(chunk) + TEMPORAL_STRIDE * chunk + clips
+    return TEMPORAL_STRIDE * chunk + clips
 
 
 def _even(count: float) -> int:

@@ -37,7 +37,8 @@ class Walks(TensorBatch):
     stood; ``then [N, Tt, 2]`` where it will, and ``kind [N, Tt]``, what the target's frame sees of
     it: ``UNSEEN``, ``BACK`` (after a second out of sight), ``NEVER_LEFT`` or ``SEEN``. Cameras and
     times are of the context and of the target. ``led [N, Tc, K, 2]`` is where a scene flow leads
-    what is seen, in those rows that ``leads``, bool [N], says.
+    what is seen and ``hints [N, Tc, C]`` what it is read off, in those rows that ``leads``, bool
+    [N], says.
     """
 
     place: Tensor
@@ -53,6 +54,7 @@ class Walks(TensorBatch):
     then_camera: Tensor
     then_facing: Tensor
     led: Tensor
+    hints: Tensor
     leads: Tensor
 
     @property
@@ -139,8 +141,8 @@ class Errors:
         self.values = self.values.lerp(torch.stack(found), 1 - _ERROR_DECAY)
         self.weight = self.weight * _ERROR_DECAY + 1 - _ERROR_DECAY
 
-    def disturb(self, walks: Walks, generator: torch.Generator) -> Walks:
-        """Return drawn tracks as a spotter would tell them."""
+    def disturb(self, walks: Walks, generator: torch.Generator, features: int) -> Walks:
+        """Return drawn tracks as a spotter would tell them, ``features`` numbers a (void) hint."""
         told, between, within, ratio, shared = self.values / self.weight
 
         def laplace(*shape: int) -> Tensor:
@@ -162,7 +164,9 @@ class Errors:
         length = torch.linalg.vector_norm(way, dim=-1) * off[..., 1].exp()
         place = walks.camera + length[..., None] * torch.stack((bearing.sin(), bearing.cos()), -1)
         seen = walks.seen[..., None]
-        return Walks(**vars(walks) | {"place": place * seen, "error": error * seen})
+        void = place.new_zeros(count, frames, features, dtype=walks.hints.dtype)
+        told = {"place": place * seen, "error": error * seen, "hints": void}
+        return Walks(**vars(walks) | told)
 
 
 @torch.no_grad()
@@ -199,7 +203,8 @@ def draw_walks(config: ModelConfig, seeds: Tensor, layout: Layout, style: str) -
         camera[:, :, :split], facing[:, :, :split], place[:, :, split:],
         kinds(seen, later, own, after, config.video.fps), after.expand_as(later),
         camera[:, :, split:], facing[:, :, split:],
-        stood[..., None, :].expand(-1, -1, -1, KNOTS, -1), torch.zeros_like(seen[..., 0]),
+        stood[..., None, :].expand(-1, -1, -1, KNOTS, -1), stood[..., :0].to(torch.bfloat16),
+        torch.zeros_like(seen[..., 0]),
     )  # fmt: skip
     some = seen.any(-1)
     return Walks(*(column[some] for column in columns))

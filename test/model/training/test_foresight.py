@@ -17,7 +17,6 @@ from hydra_model.evaluation.predictors import untrained_model
 from hydra_model.procedural import render_worlds, sample_worlds
 from hydra_model.procedural.motion import MAX_SUBJECTS
 from hydra_model.training.command import read_settings
-from hydra_model.training.data import procedural_batch
 from hydra_model.training.distributed import Process
 from hydra_model.training.foresight import ForesightTraining, told_of, whole_layout
 from hydra_model.training.foresight_run import run_foresight
@@ -89,7 +88,7 @@ def test_drawn_tracks_err_as_found_ones_do() -> None:
     first.values, first.weight = torch.tensor(values), 1.0
     again = Errors(CPU.device)
     for _ in range(4):
-        again.update(first.disturb(walks, generator))
+        again.update(first.disturb(walks, generator, 3))
     told, between, within, ratio, shared = again.values / again.weight
     torch.testing.assert_close(told, torch.tensor(values[0]), atol=0.1, rtol=0)
     torch.testing.assert_close(between, torch.tensor(values[1]), atol=0.15, rtol=0)
@@ -105,6 +104,9 @@ def test_a_mirrored_track_is_told_mirrored() -> None:
     assert set(sides.round().int().tolist()) == {-1, 1}
     assert (torch.linalg.det(plain.axes) > 0).all()
     assert (told.seen <= walks.seen).all() and told.seen.any(1).all()
+    # What blocks made of a sighting knows left from right.
+    found = told_of(dataclasses.replace(walks, leads=torch.ones_like(walks.leads)), generator)
+    assert (torch.linalg.det(found.axes) > 0).all()
 
 
 def a_model(folder: Path) -> Path:
@@ -171,8 +173,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
 def test_the_truth_of_tracks_that_are_found() -> None:
     model = untrained_model(SHORT)
     worlds = sample_worlds(range(700_000_000, 700_000_004), style="rich")
-    batch = procedural_batch(SHORT, model.autoencoder, whole_layout(0, 0, SHORT), worlds)
-    seen = training_foresight.see(batch, model.transformer, SHORT.video.fps)
+    layout = whole_layout(0, 0, SHORT)
+    seen = training_foresight.see(SHORT, model.autoencoder, model.transformer, layout, worlds)
     subject, shown = seen.foremost()
     assert shown.any()
     place = seen.stood(subject)
@@ -188,7 +190,7 @@ def test_the_truth_of_tracks_that_are_found() -> None:
     )
     cameras = training_foresight.Cameras.of(seen.rays)
     tracks = foresight.spot.tracks(spots, cameras, seen.times, 3)
-    walks = training_foresight.found_walks(seen, tracks)
+    walks = training_foresight.found_walks(seen, tracks, foresight.patch)
     assert len(walks) >= 2 and walks.leads.all()
     torch.testing.assert_close(walks.place[walks.seen], walks.stood[walks.seen])
     # The subject goes on from where it stood: a frame later it is not far away.
