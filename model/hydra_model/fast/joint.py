@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -339,17 +340,19 @@ class FastJoint:
             _, hidden = stream.norm_quantised(1 + scale, shift)
         else:
             hidden = stream.norm(1 + scale, shift)
-        wide: Tensor | Quantised
         if block.down.quantised:
-            wide = self.passes.gelu_quantised(block.up(hidden))
-        elif isinstance(block.up, Product) and isinstance(hidden, Tensor) and hidden.is_cuda:
-            # The GELU (of the tanh form on a GPU) is part of the product's last step.
-            wide = torch._addmm_activation(
-                block.up.bias, hidden.flatten(0, -2), block.up.weight.T, use_gelu=True
-            ).unflatten(0, hidden.shape[:-1])
+            stream.add(block.down, self.passes.gelu_quantised(block.up(hidden)), gate)
+        elif isinstance(hidden, Tensor):
+            stream.add_made(block.down, partial(_widen, block.up), hidden, gate)
         else:
-            wide = F.gelu(block.up(hidden), approximate="tanh")
-        stream.add(block.down, wide, gate)
+            stream.add(block.down, _widen(block.up, hidden), gate)
+
+
+def _widen(up: AnyProduct, rows: Tensor | Quantised) -> Tensor:
+    if isinstance(up, Product) and isinstance(rows, Tensor) and rows.is_cuda:
+        # The GELU (of the tanh form on a GPU) is part of the product's last step.
+        return torch._addmm_activation(up.bias, rows, up.weight.T, use_gelu=True)
+    return F.gelu(up(rows), approximate="tanh")
 
 
 def _same_but_text(first: Tables, second: Tables) -> bool:

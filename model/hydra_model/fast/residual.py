@@ -8,11 +8,16 @@ carried along. Otherwise the next norm adds it, in the pass that it makes over t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from hydra_model.fast.passes import Passes
 from hydra_model.fast.products import AnyProduct, Product, Quantised
+
+# Rows: 60 tiles of 128, whose wide products fill a Hopper GPU's 132 processors evenly.
+AT_ONCE = 7680
 
 
 class Residual:
@@ -51,14 +56,29 @@ class Residual:
     def add(self, product: AnyProduct, rows: Tensor | Quantised, gate: Tensor | None) -> None:
         """Add ``gate [1 or B, 1, 1, C]`` times a product of ``rows [B, T, N, K]``."""
         if isinstance(product, Product) and isinstance(rows, Tensor) and self._alike(gate):
-            weight, bias = product.weight, product.bias.float()
-            if gate is not None:
-                row = gate.view(-1)
-                weight, bias = self._passes.scale_rows(weight, row), bias * row
+            weight, bias = self._gated(product, gate)
             self._x.view(-1, len(weight)).addmm_(rows.reshape(-1, weight.shape[1]), weight.T)
             self._carry(bias)
         else:
             self._branch, self._gate = product(rows), gate
+
+    def add_made(
+        self, product: AnyProduct, make: Callable[[Tensor], Tensor], rows: Tensor,
+        gate: Tensor | None,
+    ) -> None:  # fmt: skip
+        """Add ``gate`` times a product of what ``make`` makes of ``rows [B, T, N, C]``, wider ones.
+
+        ``AT_ONCE`` rows at a time: more of what is made of them is in the cache when it is read.
+        """
+        flat = rows.flatten(0, -2)
+        if isinstance(product, Product) and self._alike(gate):
+            weight, bias = self._gated(product, gate)
+            x = self._x.view(-1, len(weight))
+            for part, own in zip(flat.split(AT_ONCE), x.split(AT_ONCE), strict=True):
+                own.addmm_(make(part), weight.T)
+            self._carry(bias)
+        else:
+            self.add(product, make(flat).unflatten(0, rows.shape[:-1]), gate)
 
     def add_batched(self, rows: Tensor, weights: Tensor, bias: Tensor) -> None:
         """Add ``rows [B, T, N, K]`` times each entry's ``weights [B, K, C]``, and a bias."""
@@ -80,6 +100,14 @@ class Residual:
             self._branch = torch.cat([self._branch] * times)
         if self._gate is not None and len(self._gate) > 1:
             self._gate = torch.cat([self._gate] * times)
+
+    def _gated(self, product: Product, gate: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the product's weight and float32 bias times the gate."""
+        weight, bias = product.weight, product.bias.float()
+        if gate is None:
+            return weight, bias
+        row = gate.view(-1)
+        return self._passes.scale_rows(weight, row), bias * row
 
     def _alike(self, gate: Tensor | None) -> bool:
         return self._in_place and (gate is None or gate.shape[0] == 1)

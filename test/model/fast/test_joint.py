@@ -51,6 +51,18 @@ def test_velocities_and_selections_are_those_of_the_readable_path(shape, switche
 
 
 @torch.no_grad()
+def test_the_feed_forward_goes_through_its_rows_part_by_part(monkeypatch):
+    monkeypatch.setattr("hydra_model.fast.residual.AT_ONCE", 7)
+    model = random_model()
+    inputs = Inputs(model, 1, 6, 6)
+    conditioning = inputs.conditionings(model)[0]
+    expected = model(inputs.target, inputs.sigma, conditioning)
+    accelerate(model, SWITCHES["merged"])
+    velocity = model(inputs.target, inputs.sigma, conditioning)
+    torch.testing.assert_close(velocity, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("batch", [1, 2])
 def test_guidance_as_one_batch_gives_both_velocities(batch):
     model = random_model()
