@@ -121,6 +121,7 @@ class SceneFlowConfig:
     it is attended to more, where a model hesitates to show what it knows of motion. So many
     subjects as there are ``tracks`` are followed one by one (``hydra_model.foresight``; 0: none),
     and where one is in the picture with a probability above ``seen_from``, it is told to be there.
+    Then only followed subjects are emphasised, as far as it is sure where they will be.
     """
 
     after: int = 8

@@ -144,11 +144,14 @@ class Mixture(NamedTuple):
         logarithm = -(first.square() + second.square()) / 2 - self.scale.log().sum(-1)
         return torch.logsumexp(self.share + logarithm, -1) - 1.8379
 
-    def best(self, told: Told, cameras: Cameras, reach: Tensor, seen_from: float) -> Tensor:
+    def best(
+        self, told: Told, cameras: Cameras, reach: Tensor, seen_from: float
+    ) -> tuple[Tensor, Tensor]:
         """Return the place ``[N, Tt, 2]`` near which, in the picture, it most likely is.
 
         If it is in the picture of ``cameras [N, Tt]``, up to ``reach`` radians from its middle
-        ``[N, Tt]``, with a probability above ``seen_from``, a place in the picture.
+        ``[N, Tt]``, with a probability above ``seen_from``, a place in the picture. The second
+        result ``[N, Tt]`` is how likely it is near that place, 0 where this is not in the picture.
         """
         camera, facing = (
             told.local(cameras.place),
@@ -177,10 +180,11 @@ class Mixture(NamedTuple):
         inside = bearing.abs() < reach[..., None]
         shown = within(bearing.new_zeros(*bearing.shape[:2], 1), reach[..., None, None]) > seen_from
         here = torch.where(shown & ~inside & inside.any(-1, keepdim=True), -1.0, here)
-        chosen = here.argmax(-1, keepdim=True)
+        likely, chosen = here.max(-1, keepdim=True)
+        likely = (likely * inside.gather(-1, chosen)).squeeze(-1)
         near = (bearing - bearing.gather(-1, chosen)).abs() < _WINDOW
         weight = share * near
-        return (weight[..., None] * self.mean).sum(-2) / weight.sum(-1)[..., None]
+        return (weight[..., None] * self.mean).sum(-2) / weight.sum(-1)[..., None], likely
 
 
 class Foreseer(nn.Module):
@@ -281,12 +285,14 @@ class Carried(NamedTuple):
     """Where what tokens show of subjects will be: ``points [B, Tt, Tc, N, 3]``, metres.
 
     For those tokens that are ``told``, bool ``[B, Tc, N]``, of which the subjects of ``moving``
-    walk while the target lasts.
+    walk while the target lasts. ``sure [B, Tc, N]`` is how likely they are there, where the target
+    should show them.
     """
 
     points: Tensor
     told: Tensor
     moving: Tensor
+    sure: Tensor
 
 
 class Foresight(nn.Module):
@@ -310,8 +316,8 @@ class Foresight(nn.Module):
         target_times: Tensor,
         led: Tensor,
         features: Tensor,
-    ) -> tuple[Tracks, Tensor]:
-        """Return the tracks and where they lead, ``[B, S, Tt, 2]``.
+    ) -> tuple[Tracks, Tensor, Tensor]:
+        """Return the tracks, where they lead, ``[B, S, Tt, 2]``, and how surely, ``[B, S]``.
 
         ``latents [B, C, Tc, H, W]`` of the context; ``camera [B, Tc, H * W, channels]`` the rays of
         its latent positions, ``target_camera [B, Tt, N, channels]`` those of the target's tokens.
@@ -340,8 +346,10 @@ class Foresight(nn.Module):
         )  # fmt: skip
         mixture = self.foresee(told, ahead, later)
         reach = rows(Cameras.reach(target_camera.float()))
-        best = told.world(mixture.best(told, ahead, reach, self.seen_from))
-        return tracks, best.unflatten(0, (batch, most))
+        best, likely = mixture.best(told, ahead, reach, self.seen_from)
+        sure = likely.sum(-1) / (likely > 0).sum(-1).clamp(min=1)
+        best, sure = (x.unflatten(0, (batch, most)) for x in (told.world(best), sure))
+        return tracks, best, sure
 
     @torch.no_grad()  # it is learned from what is true of it, not through what is retrieved by it
     def carry(
@@ -361,22 +369,23 @@ class Foresight(nn.Module):
         ``camera [B, Tc, N, channels]`` are the tokens' rays, ``rays`` those of positions, all else
         as for ``forward``; nothing is told in samples that are not ``followed``, bool [B].
         """
-        tracks, ahead = self(
+        tracks, ahead, sure = self(
             latents, rays, target_camera, context_times, target_times, led, features
         )
         if followed is not None:
             part = torch.where(followed[:, None, None], tracks.part, -1)
             tracks = tracks._replace(part=part)
         size = (latents.shape[3], latents.shape[4])
-        return self.carried(tracks, ahead, camera, size), self.carried(tracks, ahead, rays, size)
+        coarse, fine = (self.carried(tracks, ahead, sure, at, size) for at in (camera, rays))
+        return coarse, fine
 
     def carried(
-        self, tracks: Tracks, ahead: Tensor, rays: Tensor, size: tuple[int, int]
+        self, tracks: Tracks, ahead: Tensor, sure: Tensor, rays: Tensor, size: tuple[int, int]
     ) -> Carried:
         """Return where what positions show will be, or, with larger cells, what tokens show.
 
-        ``ahead`` are the places of ``forward``, ``rays [B, Tc, N, channels]`` those of positions or
-        tokens; the frame has rows and columns of latent positions in its ``size``.
+        ``ahead`` and ``sure`` are those of ``forward``, ``rays [B, Tc, N, channels]`` those of
+        positions or tokens; the frame has rows and columns of latent positions in its ``size``.
         """
         part = tracks.part
         if rays.shape[2] != part.shape[2]:
@@ -397,7 +406,8 @@ class Foresight(nn.Module):
         height = own[..., None, 1].expand_as(place[..., 0])
         points = torch.stack((place[..., 0], height, place[..., 1]), -1)
         way = torch.linalg.vector_norm(later[..., -1, :] - later[..., 0, :], dim=-1)
-        return Carried(points.permute(0, 3, 1, 2, 4), told, way > _MOVES * away)
+        moving = way > _MOVES * away
+        return Carried(points.permute(0, 3, 1, 2, 4), told, moving, sure[batch, index])
 
     def _of_tokens(self, part: Tensor, rows: int, columns: int) -> Tensor:
         """Return the track that tokens show most of, or -1."""

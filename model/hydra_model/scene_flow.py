@@ -27,6 +27,7 @@ from hydra_model.rays import camera_channels
 from hydra_model.rope import RayRates, Rotation, looks_of
 
 _MOVES = 0.1  # of its distance, from the first knot to the last: what goes farther moves by itself
+_UNSURE, _SURE = 0.3, 0.7  # probabilities at which emphasis begins, and is all there
 _TYPICAL = 2.7  # logarithm of metres, at which distances begin
 # Logarithms of metres: far from all that training showed, what is told could overflow.
 _NEAREST, _FARTHEST = -3.0, 7.0
@@ -116,13 +117,17 @@ class SceneFlow(nn.Module):
         return torch.stack([a - b[:, None] for a, b in zip(now, then, strict=True)], dim=-1)
 
     def emphasise(self, key: Tensor, flow: Flow, carried: Carried | None = None) -> Tensor:
-        """Return memory's keys ``[B, Tc, N, C]``, those of what moves times the emphasis."""
+        """Return memory's keys ``[B, Tc, N, C]``, those of what moves times the emphasis.
+
+        Of what is carried, as much of it as it is sure where that will be.
+        """
         if self.emphasis == 1.0:
             return key
-        moving = flow.moving
+        share = flow.moving.float()
         if carried is not None:
-            moving = torch.where(carried.told, carried.moving, moving)
-        return key * torch.where(moving, self.emphasis, 1.0)[..., None].to(key.dtype)
+            sure = ((carried.sure - _UNSURE) / (_SURE - _UNSURE)).clamp(0, 1)
+            share = carried.told * carried.moving * sure
+        return key * (1 + (self.emphasis - 1) * share)[..., None].to(key.dtype)
 
 
 def _flow(told: Tensor) -> Flow:

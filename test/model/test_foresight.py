@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from hydra_model.config import DetailConfig, SceneFlowConfig, TransformerConfig
-from hydra_model.foresight import KNOTS, Foreseer, Foresight, Mixture, Told, tell
+from hydra_model.foresight import KNOTS, Carried, Foreseer, Foresight, Mixture, Told, tell
 from hydra_model.rays import camera_channels, central_rays
+from hydra_model.scene_flow import Flow, SceneFlow
 from hydra_model.spotting import Cameras, Spots, Spotter, Tracks
 from hydra_model.transformer import Conditioning, Transformer
 
@@ -130,8 +131,10 @@ def test_a_mixture_is_one_of_gaussians() -> None:
     )
 
 
-@pytest.mark.parametrize(("seen_from", "aside"), [(0.9, 20.0), (0.1, 1.5)])
-def test_who_may_be_in_the_picture_is_told_to_be_there(seen_from: float, aside: float) -> None:
+@pytest.mark.parametrize(("seen_from", "aside", "sure"), [(0.9, 20.0, 0.0), (0.1, 1.5, 0.4)])
+def test_who_may_be_in_the_picture_is_told_to_be_there(
+    seen_from: float, aside: float, sure: float
+) -> None:
     _, told = a_walk()
     # With 60% it has gone far to the side; two parts of 20% are in the picture.
     there = torch.tensor([[20.0, 5.0], [1.5, 5.0], [1.5, 5.0]])
@@ -140,8 +143,9 @@ def test_who_may_be_in_the_picture_is_told_to_be_there(seen_from: float, aside: 
         share, told.local(there[None])[:, None], torch.full((1, 1, 3, 2), 0.1), torch.zeros(1, 1, 3)
     )
     cameras = Cameras(torch.zeros(1, 1, 2), torch.tensor([[[0.0, 1.0]]]))
-    best = told.world(own.best(told, cameras, torch.full((1, 1), 0.6), seen_from))
-    torch.testing.assert_close(best[0, 0], torch.tensor([aside, 5.0]))
+    best, likely = own.best(told, cameras, torch.full((1, 1), 0.6), seen_from)
+    torch.testing.assert_close(told.world(best)[0, 0], torch.tensor([aside, 5.0]))
+    torch.testing.assert_close(likely, torch.tensor([[sure]]), atol=0.01, rtol=0)
 
 
 def test_the_answer_does_not_depend_on_where_the_world_has_its_origin() -> None:
@@ -170,6 +174,9 @@ def test_the_answer_does_not_depend_on_where_the_world_has_its_origin() -> None:
     torch.testing.assert_close(elsewhere, moved(there), atol=1e-4, rtol=1e-4)
 
 
+SURE = torch.tensor([[0.9, 0.5]])
+
+
 def standing(part: Tensor) -> Tracks:
     """Tracks of which the first stands five metres ahead, in all frames."""
     place = torch.tensor([0.0, 5.0]).expand(1, 2, 4, 2)
@@ -182,17 +189,31 @@ def test_a_subject_carries_its_parts_along() -> None:
     part = torch.full((1, 4, 24), -1)
     part[..., 8], part[..., 9] = 0, 1
     ahead = torch.tensor([[0.0, 5.0], [2.0, 5.0]])[None, None].expand(1, 2, 2, 2)
-    carried = own.carried(standing(part), ahead, rays(4, 6, 4), (4, 6))
+    carried = own.carried(standing(part), ahead, SURE, rays(4, 6, 4), (4, 6))
     assert carried.points.shape == (1, 2, 4, 24, 3)
     assert carried.told[0, 0].nonzero()[:, 0].tolist() == [8, 9]
     assert carried.moving[0, 0, 8]
+    torch.testing.assert_close(carried.sure[0, 0, 8:10], SURE[0])
     before, after = carried.points[0, :, 0, 8]
     ray = rays(4, 6, 1)[0, 0, 8, :3]
     torch.testing.assert_close(F.normalize(before, dim=-1), ray)  # it stays on its own ray
     torch.testing.assert_close(after - before, torch.tensor([2.0, 0.0, 0.0]))
     # Coarse tokens are of the subject that they show most of.
-    tokens = own.carried(standing(part), ahead, rays(2, 3, 4), (4, 6))
+    tokens = own.carried(standing(part), ahead, SURE, rays(2, 3, 4), (4, 6))
     assert tokens.told[0, 0].nonzero()[:, 0].tolist() == [1]
+
+
+def test_keys_stand_out_as_far_as_it_is_sure_where_subjects_will_be() -> None:
+    form = dataclasses.replace(FORM.scene_flow, emphasis=1.5, tracks=0)  # type: ignore[type-var]
+    own = SceneFlow(dataclasses.replace(FORM, scene_flow=form))
+    flow = Flow(torch.zeros(2, 1, 4), torch.ones(2, 1, 4, KNOTS, 3).cumsum(-2))
+    told = torch.tensor([True, True, True, False]).expand(2, 1, 4)
+    moving = torch.tensor([True, True, False, True]).expand(2, 1, 4)
+    sure = torch.tensor([[0.9, 0.5, 0.9, 0.9], [0.2, 0.4, 0.9, 0.9]])[:, None]
+    carried = Carried(torch.zeros(2, 1, 1, 4, 3), told, moving, sure)
+    keys = own.emphasise(torch.ones(2, 1, 4, 6), flow, carried)
+    expected = torch.tensor([[1.5, 1.25, 1.0, 1.0], [1.0, 1.125, 1.0, 1.0]])
+    torch.testing.assert_close(keys[:, 0, :, 0], expected)
 
 
 def conditioned(model: Transformer, **more: Any) -> Conditioning:

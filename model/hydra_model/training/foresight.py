@@ -332,7 +332,8 @@ def told_hits(foresight: Foresight, walks: Walks, fov_x: float) -> Tensor:
     told = told_of(walks)
     mixture = foresight.foresee(told, walks.then_cameras, walks.then_times)
     reach = torch.full_like(walks.then_times, 0.45 * fov_x)
-    place = told.world(mixture.best(told, walks.then_cameras, reach, foresight.seen_from))
+    place, _ = mixture.best(told, walks.then_cameras, reach, foresight.seen_from)
+    place = told.world(place)
     hit = errors_of(place, walks.then, walks.then_camera)[..., 0].abs() < _HIT
     counts = []
     for kind in (BACK, NEVER_LEFT):
