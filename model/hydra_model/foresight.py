@@ -80,14 +80,13 @@ class Told(NamedTuple):
 
 def tell(
     place: Tensor, error: Tensor, seen: Tensor, times: Tensor, cameras: Cameras,
-    mirrored: Tensor | None = None, led: Tensor | None = None, hints: Tensor | None = None,
-    leads: Tensor | None = None,
+    led: Tensor, hints: Tensor, leads: Tensor | None = None, mirrored: Tensor | None = None,
 ) -> Told:  # fmt: skip
     """Put tracks into frames of their own: ``place [N, Tc, 2]``, ``times [N, Tc]``.
 
-    Those where ``mirrored``, bool [N], have left and right exchanged. ``led [N, Tc, K, 2]`` is
-    where a scene flow leads and ``hints [N, Tc, C]`` what blocks made of it, in all rows or where
-    ``leads``, bool [N].
+    ``led [N, Tc, K, 2]`` is where a scene flow leads and ``hints [N, Tc, C]`` what blocks made of
+    it, in all rows or where ``leads``, bool [N]. Those where ``mirrored``, bool [N], have left and
+    right exchanged.
     """
     order = seen.flip(1).cumsum(1).flip(1)
     recent = seen & (order <= _LINE)
@@ -112,9 +111,6 @@ def tell(
     if mirrored is not None:
         beside = torch.where(mirrored[:, None], -beside, beside)
     axes = torch.stack((ahead, beside), -1)
-    if led is None or hints is None:
-        hints = place[..., :0]
-        led, leads = place[:, :, None].expand(-1, -1, KNOTS, -1), torch.zeros_like(speed)
     leads = torch.ones_like(speed) if leads is None else leads.to(speed.dtype)
     told = Told(place, error, seen, times, cameras, origin, axes, last, speed, led, hints, leads)
     leading = (seen * leads[:, None])[..., None]

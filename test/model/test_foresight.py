@@ -93,7 +93,10 @@ def a_walk(mirrored: Tensor | None = None) -> tuple[Tensor, Told]:
     cameras = Cameras(AHEAD.place, AHEAD.facing)
     seen = torch.ones(1, 4, dtype=torch.bool)
     error = torch.full((1, 4, 2), -4.0)
-    return place, tell(place[None], error, seen, TIMES[None], cameras, mirrored)
+    led, hints = torch.zeros(1, 4, KNOTS, 2), torch.zeros(1, 4, 6)
+    return place, tell(
+        place[None], error, seen, TIMES[None], cameras, led, hints, mirrored=mirrored
+    )
 
 
 def test_a_line_goes_on_straight() -> None:
@@ -165,7 +168,7 @@ def test_the_answer_does_not_depend_on_where_the_world_has_its_origin() -> None:
             Cameras(moved(torch.zeros(1, n, 2)), (torch.tensor([0.0, 1.0]) @ by.T).expand(1, n, 2))
             for n in (4, 3)
         )
-        told = tell(moved(place), error, seen, TIMES[None], own, led=moved(led), hints=hints)
+        told = tell(moved(place), error, seen, TIMES[None], own, moved(led), hints)
         return told.world(net(told, ahead, later).mean)[0], moved
 
     with torch.inference_mode():

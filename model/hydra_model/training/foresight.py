@@ -314,8 +314,8 @@ def told_of(walks: Walks, generator: torch.Generator | None = None) -> Told:
         kept = seen & (uniform(*seen.shape) >= 0.1 * uniform(count, 1))
         seen = torch.where(kept.any(1, keepdim=True), kept, seen)
     return tell(
-        walks.place, walks.error, seen, walks.times, walks.cameras, mirrored, walks.led,
-        walks.hints, walks.leads,
+        walks.place, walks.error, seen, walks.times, walks.cameras, walks.led, walks.hints,
+        walks.leads, mirrored,
     )  # fmt: skip
 
 
