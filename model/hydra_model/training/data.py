@@ -174,7 +174,8 @@ def procedural_batch(
     )  # fmt: skip
     device = frames.device
     split = len(context_frames)
-    context, target = encode_clips(autoencoder, frames, layout)
+    lengths = [len(clip.frames) for clip in layout.clips]
+    *clips, target = encode_clips(autoencoder, frames, [*lengths, len(target_frames)])
     camera, detail_camera, inverse = cameras_of(config, layout, poses)
     own = on_device([context_frames.index(f) for f in layout.context_latent_frames()], device)
     height, width = config.video.height, config.video.width
@@ -198,7 +199,7 @@ def procedural_batch(
         [layout.context_latents, layout.target_latents], dim=1
     )
     return Batch(
-        context=context,
+        context=layout.context_of(clips),
         target=target,
         context_camera=context_camera,
         target_camera=target_camera,
@@ -212,24 +213,20 @@ def procedural_batch(
 
 
 def encode_clips(
-    autoencoder: Autoencoder, frames: Tensor, layout: Layout
-) -> tuple[Tensor, Tensor]:
-    """Encode a layout's frames, uint8 ``[B, T, H, W, 3]``, each clip by itself.
+    autoencoder: Autoencoder, frames: Tensor, lengths: Sequence[int]
+) -> list[Tensor]:
+    """Encode clips of those ``lengths``, which ``frames`` are, each by itself.
 
-    Returns the latents of the context and those of what follows it in ``frames``, if anything does.
+    ``frames`` are uint8 ``[B, T, H, W, 3]``.
     """
-    lengths = [len(clip.frames) for clip in layout.clips]
-    left = frames.shape[1] - sum(lengths)
-    parts = frames.split([*lengths, left] if left else lengths, dim=1)
+    parts = frames.split(list(lengths), dim=1)
     # Clips of one length are encoded together: one pass, and few shapes to compile for.
     encoded = {}
-    for length in {part.shape[1] for part in parts}:
+    for length in set(lengths):
         same = [part for part in parts if part.shape[1] == length]
         together = autoencoder.encode_parallel(to_video(torch.cat(same)).to(autoencoder.wan.dtype))
         encoded[length] = iter(together.chunk(len(same)))
-    latents = [next(encoded[part.shape[1]]) for part in parts]
-    context = [z[:, :, clip.cut :] for z, clip in zip(latents, layout.clips, strict=False)]
-    return torch.cat(context, dim=2), latents[-1] if left else latents[-1][:, :, :0]
+    return [next(encoded[length]) for length in lengths]
 
 
 def cameras_of(

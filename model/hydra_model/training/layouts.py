@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 TEMPORAL_STRIDE = 4
 
@@ -55,6 +59,11 @@ class Layout:
     @property
     def context_latents(self) -> int:
         return sum(clip.latents for clip in self.clips)
+
+    def context_of(self, latents: Sequence[Tensor]) -> Tensor:
+        """Return the context that the ``latents [B, C, T, h, w]`` of encoded clips make."""
+        cut = [z[:, :, clip.cut :] for z, clip in zip(latents, self.clips, strict=True)]
+        return torch.cat(cut, dim=2)
 
     def context_frames(self) -> list[int]:
         """Every encoded frame of the context, clip after clip."""

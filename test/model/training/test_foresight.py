@@ -10,18 +10,20 @@ import pytest
 import torch
 import yaml
 
-import hydra_model.training.foresight as training_foresight
 from hydra_model.checkpoints import load_config, load_transformer, save_model_folder
 from hydra_model.config import SceneFlowConfig
 from hydra_model.evaluation.predictors import untrained_model
+from hydra_model.foresight import Foresight
 from hydra_model.procedural import render_worlds, sample_worlds
 from hydra_model.procedural.motion import MAX_SUBJECTS
+from hydra_model.spotting import Cameras, Spots
 from hydra_model.training.command import read_settings
 from hydra_model.training.distributed import Process
 from hydra_model.training.foresight import ForesightTraining, told_of, whole_layout
 from hydra_model.training.foresight_run import run_foresight
 from hydra_model.training.journal import Journal
 from hydra_model.training.procedural_run import Length, ProceduralRun
+from hydra_model.training.seeing import found_walks, see
 from hydra_model.training.state import load_run
 from hydra_model.training.walks import (
     BACK,
@@ -123,7 +125,7 @@ def a_model(folder: Path) -> Path:
 @pytest.fixture
 def every_track(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained network takes everything for a subject: its tracks count all the same."""
-    monkeypatch.setattr(training_foresight, "_ONE_SUBJECT", 0.0)
+    monkeypatch.setattr("hydra_model.training.seeing._ONE_SUBJECT", 0.0)
     monkeypatch.setattr("hydra_model.spotting._SUBJECT", 0.3)
 
 
@@ -174,23 +176,23 @@ def test_the_truth_of_tracks_that_are_found() -> None:
     model = untrained_model(SHORT)
     worlds = sample_worlds(range(700_000_000, 700_000_004), style="rich")
     layout = whole_layout(0, 0, SHORT)
-    seen = training_foresight.see(SHORT, model.autoencoder, model.transformer, layout, worlds)
+    seen = see(SHORT, model.autoencoder, model.transformer, layout, worlds)
     subject, shown = seen.foremost()
     assert shown.any()
     place = seen.stood(subject)
     look = torch.nn.functional.one_hot(subject, 16).float()
-    spots = training_foresight.Spots(
+    spots = Spots(
         torch.where(shown, 5.0, -5.0), place, torch.full_like(place, -4.0), look
     )
-    foresight = training_foresight.Foresight(
+    foresight = Foresight(
         dataclasses.replace(
             SHORT.transformer,
             scene_flow=dataclasses.replace(SHORT.transformer.scene_flow, tracks=3),  # type: ignore[type-var]
         )
     )
-    cameras = training_foresight.Cameras.of(seen.rays)
+    cameras = Cameras.of(seen.rays)
     tracks = foresight.spot.tracks(spots, cameras, seen.times, 3)
-    walks = training_foresight.found_walks(seen, tracks, foresight.patch)
+    walks = found_walks(seen, tracks, foresight.patch)
     assert len(walks) >= 2 and walks.leads.all()
     torch.testing.assert_close(walks.place[walks.seen], walks.stood[walks.seen])
     # The subject goes on from where it stood: a frame later it is not far away.
