@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An action client whose answers are not lost while another thread spins its node."""
+"""An action client whose answers and feedback are not lost while another thread spins its node."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import rclpy.action
 
 
 class ActionClient(rclpy.action.ActionClient):
-    """``rclpy.action.ActionClient``, with one request sent and noted before answers are taken.
+    """``rclpy.action.ActionClient`` that loses neither answers nor feedback.
 
     rclpy sends a request and only then notes whose it is. An answer that an executor's thread takes
     in between is dropped, and its future never ends (ros2/rclpy issue 1123; later versions of
-    rclpy mend it).
+    rclpy mend it). Here a request is sent and noted before answers are taken.
+
+    rclpy takes one message of each kind at a time, and forgets a goal's feedback callback with its
+    result: feedback that waits behind other feedback then reaches nobody. Here results wait until
+    no feedback does.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -23,6 +27,8 @@ class ActionClient(rclpy.action.ActionClient):
 
     def take_data(self) -> Any:
         with self._sending:
+            if self._is_feedback_ready:
+                self._is_result_response_ready = False  # it stays in its queue
             return super().take_data()
 
     def send_goal_async(self, *arguments: Any, **options: Any) -> Any:

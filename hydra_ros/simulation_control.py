@@ -16,6 +16,7 @@ from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
 from rclpy.task import Future as RosFuture
 
 from hydra_ros.parameters import Settings
@@ -28,6 +29,7 @@ from hydra_ros.trajectory import chunk_lengths
 
 POLL_SECONDS = 0.01
 FEEDBACK_BURST = 4
+FEEDBACK_DEPTH = 100  # kept for listeners that have not acknowledged
 QUIT_AFTER = 0.3  # seconds, so that the answer is sent
 
 # Result codes of single services; the common ones are constants of the message.
@@ -118,6 +120,7 @@ class SimulationControl:
             self._action = ActionServer(
                 node, self._action_type, "~/simulate_steps", self._simulate_steps,
                 callback_group=group, cancel_callback=lambda handle: CancelResponse.ACCEPT,
+                feedback_pub_qos_profile=QoSProfile(depth=FEEDBACK_DEPTH),
             )  # fmt: skip
         if interfaces.missing:
             node.get_logger().warning(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers that come before a request is noted, over real DDS between two contexts."""
+"""Answers and feedback at awkward moments, over real DDS between two contexts."""
 
 import time
 
@@ -11,6 +11,7 @@ from hydra_ros.action_client import ActionClient
 from hydra_ros.node_spinner import NodeSpinner
 
 NAME = "prompt_answers/rollout"
+FEEDBACK = 8  # fewer than the ten that are kept
 
 
 class SlowToReturn:
@@ -35,6 +36,8 @@ class SlowToReturn:
 @pytest.fixture
 def client():
     def execute(goal):
+        for count in range(FEEDBACK):
+            goal.publish_feedback(Rollout.Feedback(frames_done=count))
         goal.succeed()
         return Rollout.Result(message="done")
 
@@ -61,3 +64,15 @@ def test_an_answer_that_comes_before_its_request_is_noted_is_not_lost(client):
     assert goal.accepted
     assert finished(goal.get_result_async()).result.message == "done"
     assert not finished(goal.cancel_goal_async()).goals_canceling
+
+
+def test_feedback_that_waits_together_with_the_result_is_not_lost(client):
+    told = []
+
+    def tell(message):
+        told.append(message.feedback.frames_done)
+        time.sleep(0.5 if len(told) == 1 else 0.0)  # all the rest comes meanwhile
+
+    goal = finished(client.send_goal_async(Rollout.Goal(), feedback_callback=tell))
+    finished(goal.get_result_async())
+    assert told == list(range(FEEDBACK))

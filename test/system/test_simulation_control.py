@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import standard_interfaces
+from rclpy.qos import QoSProfile
 from system.simulator import pose_message, wait_until
 
 import small_models
@@ -182,7 +183,10 @@ def test_steps_follow_what_was_commanded_while_paused(bench):
 
 def test_steps_as_an_action_tell_of_every_step(bench):
     kind = importlib.import_module("simulation_interfaces.action").SimulateSteps
-    action = ActionClient(bench.spinner.node, kind, f"{NAMESPACE}/hydra_simulator/simulate_steps")
+    action = ActionClient(
+        bench.spinner.node, kind, f"{NAMESPACE}/hydra_simulator/simulate_steps",
+        feedback_sub_qos_profile=QoSProfile(depth=100),
+    )  # fmt: skip
     assert action.wait_for_server(30)
 
     def simulate(steps: int):
