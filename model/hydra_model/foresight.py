@@ -282,13 +282,14 @@ class Carried(NamedTuple):
 
     For those tokens that are ``told``, bool ``[B, Tc, N]``, of which the subjects of ``moving``
     walk while the target lasts. ``sure [B, Tc, N]`` is how likely they are there, where the target
-    should show them.
+    should show them. Samples that are not ``followed``, bool [B], have none (None: all are).
     """
 
     points: Tensor
     told: Tensor
     moving: Tensor
     sure: Tensor
+    followed: Tensor | None = None
 
 
 class Foresight(nn.Module):
@@ -372,7 +373,10 @@ class Foresight(nn.Module):
             part = torch.where(followed[:, None, None], tracks.part, -1)
             tracks = tracks._replace(part=part)
         size = (latents.shape[3], latents.shape[4])
-        coarse, fine = (self.carried(tracks, ahead, sure, at, size) for at in (camera, rays))
+        coarse, fine = (
+            self.carried(tracks, ahead, sure, at, size)._replace(followed=followed)
+            for at in (camera, rays)
+        )
         return coarse, fine
 
     def carried(

@@ -119,14 +119,17 @@ class SceneFlow(nn.Module):
     def emphasise(self, key: Tensor, flow: Flow, carried: Carried | None = None) -> Tensor:
         """Return memory's keys ``[B, Tc, N, C]``, those of what moves times the emphasis.
 
-        Of what is carried, as much of it as it is sure where that will be.
+        Of what is carried, as much of it as it is sure where that will be; nothing else moves in
+        samples that are followed.
         """
         if self.emphasis == 1.0:
             return key
         share = flow.moving.float()
         if carried is not None:
             sure = ((carried.sure - _UNSURE) / (_SURE - _UNSURE)).clamp(0, 1)
-            share = carried.told * carried.moving * sure
+            carries = carried.told * carried.moving * sure
+            followed = carried.followed
+            share = carries if followed is None else carries.where(followed[:, None, None], share)
         return key * (1 + (self.emphasis - 1) * share)[..., None].to(key.dtype)
 
 

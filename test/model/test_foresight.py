@@ -217,6 +217,10 @@ def test_keys_stand_out_as_far_as_it_is_sure_where_subjects_will_be() -> None:
     keys = own.emphasise(torch.ones(2, 1, 4, 6), flow, carried)
     expected = torch.tensor([[1.5, 1.25, 1.0, 1.0], [1.0, 1.125, 1.0, 1.0]])
     torch.testing.assert_close(keys[:, 0, :, 0], expected)
+    # Where nobody is followed, what moves by the scene flow stands out.
+    partly = carried._replace(followed=torch.tensor([True, False]))
+    keys = own.emphasise(torch.ones(2, 1, 4, 6), flow, partly)
+    torch.testing.assert_close(keys[:, 0, :, 0], torch.stack((expected[0], torch.full((4,), 1.5))))
 
 
 def conditioned(model: Transformer, **more: Any) -> Conditioning:

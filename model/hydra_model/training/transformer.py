@@ -54,7 +54,8 @@ class TransformerTraining:
     ``forecast_weight`` is that of ``whereabouts.Forecaster``'s loss, ``flow_weight`` that of
     ``whereabouts.flow_loss``, where the model has a scene flow, and ``met_weight`` that of
     ``whereabouts.missed``; in ``known_share`` of the worlds the flow of subjects is the true one,
-    so that what is drawn follows it; ``context_noise`` is the
+    so that what is drawn follows it; the first ``kept_blocks`` stay as they are, with all that is
+    below them and what is read off them (0: everything is trained); ``context_noise`` is the
     largest deviation of the noise added to every second context, so that the model stands its
     own errors. ``own_share`` of each world's draws begin where the model's own sampling leads,
     and weigh ``own_weight``, and ``found_weight`` times as much where they show a subject about
@@ -78,6 +79,7 @@ class TransformerTraining:
     flow_weight: float = 0.2
     met_weight: float = 0.0
     known_share: float = 0.0
+    kept_blocks: int = 0
     frame_balance: float = 0.0
     balance_floor: float = 0.05
     plain_share: float = 0.2
@@ -96,7 +98,7 @@ class TransformerTraining:
             self, "0 or more",
             "matrix_rate", "learning_rate", "weight_decay", "subject_weight", "returned_weight",
             "forecast_weight", "flow_weight", "met_weight", "frame_balance", "context_noise",
-            "own_weight", "found_weight", "first_step",
+            "own_weight", "found_weight", "first_step", "kept_blocks",
         )  # fmt: skip
         check(self, "above 0", "shift", "balance_floor")
         check(
@@ -106,14 +108,34 @@ class TransformerTraining:
         check(self, "0 or more and below 1", "average_decay")
 
 
+def keep_blocks(model: Transformer, kept: int) -> None:
+    """Let the first ``kept`` blocks, all that is below them and what is read off them not learn.
+
+    So a scene flow and a foresight go on telling what they told, if it is read off such a block.
+    """
+    flow = model.scene_flow
+    if kept > model.config.num_blocks:
+        raise ValueError(f"kept_blocks is {kept}, the model has {model.config.num_blocks} blocks")
+    if not kept:
+        return
+    if flow is not None and flow.after <= kept:
+        flow.requires_grad_(False)
+    above = (*model.blocks[kept:], model.head, model.detail, flow)
+    learning = {id(p) for part in above if part is not None for p in part.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in learning:
+            parameter.requires_grad_(False)
+
+
 def optimizers(model: Transformer, training: TransformerTraining) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for everything else."""
+    """Muon for the blocks' matrices, AdamW for everything else that learns."""
+    learning = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [
-        p for name, p in model.named_parameters()
+        p for name, p in learning
         if p.ndim == 2 and name.startswith(("blocks.", "detail.blocks.")) and "camera" not in name
     ]  # fmt: skip
     chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    rest = [p for _, p in learning if id(p) not in chosen]
     return [
         Muon(matrices, lr=training.matrix_rate, weight_decay=training.weight_decay),
         torch.optim.AdamW(
@@ -314,6 +336,7 @@ def train_transformer(
         if begin is None:
             raise ValueError("own_share needs weights to begin with: start_from")
         own = OwnStarts.of(copy.deepcopy(model), config.sampler)
+    keep_blocks(model, training.kept_blocks)
     forecaster = Forecaster(config.transformer).to(device)
     parameters = [*model.parameters(), *forecaster.parameters()]
     rules = [

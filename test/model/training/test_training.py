@@ -19,6 +19,7 @@ from hydra_model.training.transformer import (
     Losses,
     TransformerTraining,
     batch_loss,
+    keep_blocks,
     optimizers,
     train_transformer,
 )
@@ -209,3 +210,34 @@ def test_a_leg_that_begins_between_two_rows_of_the_log_has_true_means(
         )  # fmt: skip
     assert [row["step"] for row in told] == [50, 100]
     assert [row["loss"] for row in told] == [row["flow"] for row in told] == [2.0, 2.0]
+
+
+def test_kept_blocks_and_what_is_read_off_them_stay_as_they_are(tmp_path: Path) -> None:
+    assert SHORT.transformer.scene_flow is not None
+    following = dataclasses.replace(SHORT.transformer.scene_flow, tracks=2, emphasis=1.5)
+    transformer = dataclasses.replace(SHORT.transformer, scene_flow=following)
+    config = dataclasses.replace(SHORT, transformer=transformer)
+    torch.manual_seed(0)
+    begin = Transformer(transformer)
+    initialise(begin)
+    torch.nn.init.normal_(begin.head.linear.weight, std=0.1)
+
+    def changed(kept: int) -> set[str]:
+        weights, _ = train_transformer(
+            config,
+            TransformerTraining(worlds=2, draws=1, known_share=0.5, kept_blocks=kept),
+            Autoencoder(config.autoencoder).prepare("cpu", torch.float32),
+            Process(0, 1, torch.device("cpu")), folder=tmp_path / str(kept), seconds=600,
+            total_seconds=600, total_steps=2, compiled=False, begin=begin.state_dict(),
+        )  # fmt: skip
+        own = begin.state_dict()
+        return {name for name, value in weights.items() if not torch.equal(value, own[name])}
+
+    for kept in (0, 1):
+        (tmp_path / str(kept)).mkdir()
+    assert {name.split(".")[0] for name in changed(0)} >= {"patch_embedding", "time_embedding"}
+    above = changed(1)
+    assert {name.split(".")[0] for name in above} == {"blocks", "head", "detail"}
+    assert {name.split(".")[1] for name in above if name.startswith("blocks.")} == {"1"}
+    with pytest.raises(ValueError, match="kept_blocks is 3, the model has 2 blocks"):
+        keep_blocks(begin, 3)
