@@ -118,13 +118,13 @@ def keep_blocks(model: Transformer, kept: int) -> None:
         raise ValueError(f"kept_blocks is {kept}, the model has {model.config.num_blocks} blocks")
     if not kept:
         return
-    if flow is not None and flow.after <= kept:
-        flow.requires_grad_(False)
-    above = (*model.blocks[kept:], model.head, model.detail, flow)
-    learning = {id(p) for part in above if part is not None for p in part.parameters()}
-    for parameter in model.parameters():
-        if id(parameter) not in learning:
-            parameter.requires_grad_(False)
+    model.requires_grad_(False)
+    above = [*model.blocks[kept:], model.head, model.detail]
+    if flow is not None and flow.after > kept:
+        above.append(flow)
+    for part in above:
+        if part is not None:
+            part.requires_grad_(True)
 
 
 def optimizers(model: Transformer, training: TransformerTraining) -> list[torch.optim.Optimizer]:
