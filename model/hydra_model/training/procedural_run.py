@@ -102,11 +102,13 @@ class ProceduralRun:
     def __post_init__(self) -> None:
         check(self, "above 0", "leg_seconds")
         check(self, "1 or more", "leg_steps")
-        if self.transformer.own_share > 0 and not (self.start_from and self.borrowed_autoencoder):
-            raise ValueError(
-                "transformer.own_share needs weights to begin with: start_from and "
-                "borrowed_autoencoder"
-            )
+        if not (self.start_from and self.borrowed_autoencoder):
+            for name in ("own_share", "kept_blocks"):
+                if getattr(self.transformer, name):
+                    raise ValueError(
+                        f"transformer.{name} needs weights to begin with: start_from and "
+                        "borrowed_autoencoder"
+                    )
         if self.autoencoder.decoder_only and (self.borrowed_autoencoder or not self.start_from):
             raise ValueError(
                 "autoencoder.decoder_only needs an encoder to begin with: start_from, without "

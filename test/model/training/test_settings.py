@@ -70,6 +70,7 @@ def test_a_value_out_of_range_is_refused_by_name(recipe, field, value, accepted)
     ("field", "value", "needed"),
     [
         ("transformer.own_share", 0.5, "weights to begin with: start_from and borrowed_autoen"),
+        ("transformer.kept_blocks", 8, "weights to begin with: start_from and borrowed_autoen"),
         ("autoencoder.decoder_only", "true", "an encoder to begin with: start_from, without"),
     ],
 )
