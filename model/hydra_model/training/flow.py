@@ -37,12 +37,17 @@ def mix(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     return (1 - sigma) * latents + sigma * noise
 
 
-def velocity_error(prediction: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
+def velocity_error(
+    prediction: Tensor, latents: Tensor, noise: Tensor, channels: Tensor | None = None
+) -> Tensor:
     """Return the squared error of ``noise - latents``, mean over channels ``[B, 1, T, H, W]``.
 
-    All are ``[B, C, T, H, W]``.
+    All are ``[B, C, T, H, W]``; ``channels [C]`` are weights of mean 1.
     """
-    return (prediction.float() - (noise - latents)).square().mean(1, keepdim=True)
+    error = (prediction.float() - (noise - latents)).square()
+    if channels is not None:
+        error = error * channels.view(-1, 1, 1, 1)
+    return error.mean(1, keepdim=True)
 
 
 def weighted_mean(error: Tensor, weight: Tensor) -> Tensor:

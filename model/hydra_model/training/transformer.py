@@ -24,6 +24,7 @@ from hydra_model.detail import DetailConditioning
 from hydra_model.procedural.cores import Core
 from hydra_model.training import flow
 from hydra_model.training import state as run_state
+from hydra_model.training.channels import channel_weights
 from hydra_model.training.data import Batch, MixedStream, procedural_batch
 from hydra_model.training.distributed import Process, agree, average_gradients
 from hydra_model.training.initialisation import initialise, widened
@@ -63,7 +64,8 @@ class TransformerTraining:
     ``plain_share`` of the steps are on "plain" worlds. ``matrix_rate`` is Muon's
     rate (the blocks' matrices), ``learning_rate`` AdamW's (everything else); both fall over the
     last ``falling_share`` of the run. The worlds begin with those of ``first_step``, so that a
-    run from another's weights need not meet that one's.
+    run from another's weights need not meet that one's. ``channel_balance`` is the power to which
+    errors in a latent channel weigh as they change the picture (``channels``; 0: all alike).
     """
 
     worlds: int = 24
@@ -82,6 +84,7 @@ class TransformerTraining:
     kept_blocks: int = 0
     frame_balance: float = 0.0
     balance_floor: float = 0.05
+    channel_balance: float = 0.0
     plain_share: float = 0.2
     context_noise: float = 0.1
     own_share: float = 0.0
@@ -98,7 +101,7 @@ class TransformerTraining:
             self, "0 or more",
             "matrix_rate", "learning_rate", "weight_decay", "subject_weight", "returned_weight",
             "forecast_weight", "flow_weight", "met_weight", "frame_balance", "context_noise",
-            "own_weight", "found_weight", "first_step", "kept_blocks",
+            "own_weight", "found_weight", "first_step", "kept_blocks", "channel_balance",
         )  # fmt: skip
         check(self, "above 0", "shift", "balance_floor")
         check(
@@ -224,10 +227,12 @@ def batch_loss(
     generator: torch.Generator,
     forecaster: Forecaster | None = None,
     own: OwnStarts | None = None,
+    channels: Tensor | None = None,
 ) -> Losses:
     """Return the losses of one batch: 0 for a forecaster or scene flow that is not there.
 
-    With ``own`` some of the targets begin where the model's own sampling leads.
+    With ``own`` some of the targets begin where the model's own sampling leads; ``channels`` are
+    weights of latent channels.
     """
     draws = training.draws
     device = batch.target.device
@@ -281,7 +286,7 @@ def batch_loss(
         else:
             forecast = forecaster.loss(features, batch.forecast)
         moving = scene_flow_loss(model, features, batch, training.met_weight)
-    error = flow.velocity_error(prediction, latents, noise)
+    error = flow.velocity_error(prediction, latents, noise, channels)
     balance: Tensor | float = 1.0
     if training.frame_balance > 0:
         balance = flow.frame_balance(
@@ -337,6 +342,9 @@ def train_transformer(
             raise ValueError("own_share needs weights to begin with: start_from")
         own = OwnStarts.of(copy.deepcopy(model), config.sampler)
     keep_blocks(model, training.kept_blocks)
+    channels = None
+    if training.channel_balance > 0:
+        channels = channel_weights(config, autoencoder, training.channel_balance)
     forecaster = Forecaster(config.transformer).to(device)
     parameters = [*model.parameters(), *forecaster.parameters()]
     rules = [
@@ -407,7 +415,7 @@ def train_transformer(
         generator.manual_seed(number * process.ranks + process.rank)
         # Of the usual shape alone, which is compiled.
         losses = batch_loss(
-            model, batch, training, generator, forecaster, own if whole else None
+            model, batch, training, generator, forecaster, own if whole else None, channels
         )
         for rule in rules:
             rule.zero_grad(set_to_none=True)

@@ -16,6 +16,16 @@ def test_the_velocity_leads_from_noise_to_the_sample() -> None:
     assert flow.velocity_error(noise - latents, latents, noise).sum() == 0
 
 
+def test_errors_weigh_as_their_channel_does() -> None:
+    latents = torch.zeros(1, 2, 1, 2, 2)
+    first = latents.clone()
+    first[:, 0] = 1.0
+    channels = torch.tensor([1.5, 0.5])
+    for wrong, expected in ((first, 0.75), (1 - first, 0.25)):
+        error = flow.velocity_error(wrong, latents, latents, channels)
+        torch.testing.assert_close(error, torch.full_like(error, expected))
+
+
 def test_subject_weights_move_the_loss_to_the_subjects() -> None:
     latents = torch.zeros(1, 3, 1, 1, 2)
     prediction = torch.zeros(1, 3, 1, 1, 2)
