@@ -9,7 +9,6 @@ from torch import Tensor
 from hydra_model.autoencoder import Autoencoder
 from hydra_model.config import ModelConfig
 from hydra_model.procedural import sample_worlds
-from hydra_model.procedural.cores import Core
 from hydra_model.training.data import render_clips, to_video
 
 _FIRST_SEED = 900_000_000  # of worlds that no run reaches
@@ -18,9 +17,7 @@ _CHANGE = 0.3  # deviations of a channel
 
 
 @torch.no_grad()
-def channel_weights(
-    config: ModelConfig, autoencoder: Autoencoder, power: float, core: Core | None = None
-) -> Tensor:
+def channel_weights(config: ModelConfig, autoencoder: Autoencoder, power: float) -> Tensor:
     """Return weights ``[C]``, mean 1, of an error in each latent channel.
 
     They go with the squared error of the decoded picture that noise in the channel makes, to the
@@ -29,7 +26,7 @@ def channel_weights(
     device = next(autoencoder.parameters()).device
     seeds = torch.arange(_FIRST_SEED, _FIRST_SEED + _WORLDS)
     worlds = sample_worlds(seeds, style=config.world_style, device=device)
-    frames = render_clips(config, worlds, list(range(config.chunk_frames)), core, 0)[0]
+    frames = render_clips(config, worlds, list(range(config.chunk_frames)), None, 0)[0]
     latents = autoencoder.encode(to_video(frames).to(autoencoder.wan.dtype))
     picture = autoencoder.decode(latents)
     generator = torch.Generator().manual_seed(0)
