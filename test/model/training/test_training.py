@@ -241,3 +241,26 @@ def test_kept_blocks_and_what_is_read_off_them_stay_as_they_are(tmp_path: Path) 
     assert {name.split(".")[1] for name in above if name.startswith("blocks.")} == {"1"}
     with pytest.raises(ValueError, match="kept_blocks is 3, the model has 2 blocks"):
         keep_blocks(begin, 3)
+
+
+def test_the_balance_of_channels_reaches_what_is_learned(tmp_path: Path) -> None:
+    """Runs are alike but for what their errors weigh."""
+    torch.manual_seed(0)
+    begin = Transformer(SHORT.transformer)
+    initialise(begin)
+    torch.nn.init.normal_(begin.head.linear.weight, std=0.1)
+    torch.manual_seed(1)
+    autoencoder = Autoencoder(SHORT.autoencoder).prepare("cpu", torch.float32)
+
+    def trained(folder: str, balance: float) -> dict[str, torch.Tensor]:
+        (tmp_path / folder).mkdir()
+        training = TransformerTraining(worlds=1, draws=1, channel_balance=balance)
+        return train_transformer(
+            SHORT, training, autoencoder, Process(0, 1, torch.device("cpu")),
+            folder=tmp_path / folder, seconds=600, total_seconds=600, total_steps=1,
+            compiled=False, begin=begin.state_dict(),
+        )[0]  # fmt: skip
+
+    plain, again, balanced = trained("a", 0.0), trained("b", 0.0), trained("c", 1.0)
+    assert all(torch.equal(value, again[name]) for name, value in plain.items())
+    assert not all(torch.equal(value, balanced[name]) for name, value in plain.items())
